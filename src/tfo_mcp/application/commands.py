@@ -1,0 +1,45 @@
+"""Commands: what a client may ask to be done. Their handlers stand in the `*_handler.py` modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class InitializeSession:
+    """`initialize` was accepted with this revision; or the first stateless request came."""
+
+    protocol_version: str
+    client_name: str
+    client_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmInitialized:
+    """`notifications/initialized`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """`shutdown`, end of input, or a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """`tools/call`, or a tool call by Claude. Gives a `ToolResult`."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """One user message to a conversation, or to a new one. Gives a `Turn`."""
+
+    message: str
+    conversation_id: str | None = None
+    system_prompt: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None

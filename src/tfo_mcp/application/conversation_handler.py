@@ -1,0 +1,205 @@
+"""The diagrams' "Claude Conversation": prepare → API call → process, until Claude has finished its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from tfo_mcp.application.bus import RequestInfo
+from tfo_mcp.application.commands import CallTool, SendMessage
+from tfo_mcp.application.ports import (
+    ClaudeRequest,
+    ClaudeResponse,
+    ClaudeService,
+    ConversationRepository,
+    EventPublisher,
+    Telemetry,
+)
+from tfo_mcp.application.tool_handler import ToolHandler
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.errors import ClaudeFailure, ConversationNotFound
+from tfo_mcp.domain.identifiers import parse_conversation_id
+from tfo_mcp.domain.message import ToolAnswer, ToolUse, Usage
+from tfo_mcp.domain.tool import Tool, ToolRegistry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPolicy:
+    """The `claude` section, as far as turns need it. `max_steps` bounds the API requests of one turn."""
+
+    default_model: str
+    max_tokens: int
+    max_failures: int
+    max_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one send led to: Claude's last message and what the turn took."""
+
+    conversation_id: str
+    text: str
+    model: str
+    stop_reason: str
+    usage: Usage
+    tool_calls: int
+
+
+class ConversationHandler:
+    """Sends messages. Every step of a turn is one committed append (DESIGN decision 4)."""
+
+    def __init__(
+        self,
+        conversations: ConversationRepository,
+        claude: ClaudeService,
+        tools: ToolRegistry,
+        tool_handler: ToolHandler,
+        *,
+        telemetry: Telemetry,
+        publisher: EventPublisher,
+        policy: TurnPolicy,
+    ) -> None:
+        self._conversations = conversations
+        self._claude = claude
+        self._tools = tools
+        self._tool_handler = tool_handler
+        self._telemetry = telemetry
+        self._publisher = publisher
+        self._policy = policy
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    async def send(self, command: SendMessage, info: RequestInfo) -> Turn:
+        """Append the user's message and let Claude answer, tools included.
+
+        Raises:
+            ClaudeNotConfigured: before anything is stored.
+            ConversationNotFound, ConversationClosed, ConversationBusy, StorageUnavailable: nothing was sent.
+            ClaudeFailure: the user's message is stored; sending the next one is the retry.
+        """
+        self._claude.check_configured()
+        if command.conversation_id is None:
+            conversation = Conversation.create(
+                principal=info.principal,
+                model=command.model or self._policy.default_model,
+                system_prompt=command.system_prompt,
+            )
+            return await self._turn(conversation, command, info)
+        async with self._lock(command.conversation_id):
+            return await self._turn(await self._load(command.conversation_id, info), command, info)
+
+    async def _load(self, conversation_id: str, info: RequestInfo) -> Conversation:
+        parsed = parse_conversation_id(conversation_id)
+        conversation = None if parsed is None else await self._conversations.get(parsed, info.principal)
+        if conversation is None:
+            raise ConversationNotFound(conversation_id)
+        return conversation
+
+    async def _turn(self, conversation: Conversation, command: SendMessage, info: RequestInfo) -> Turn:
+        conversation.configure(model=command.model, system_prompt=command.system_prompt)
+        conversation.add_user_message(command.message)
+        usage, tool_calls, steps = Usage(), 0, 0
+        while True:
+            answer = await self._ask(conversation, command.max_tokens or self._policy.max_tokens, info)
+            usage, steps = usage + answer.usage, steps + 1
+            uses = answer.message.tool_uses
+            if not uses or steps == self._policy.max_steps:
+                break
+            tool_calls += len(uses)
+            conversation.add_tool_answers(await self._use_tools(uses, info))
+        return Turn(
+            conversation_id=conversation.id,
+            text=answer.message.text,
+            model=answer.message.model or conversation.model,
+            stop_reason="max_steps" if uses else (answer.message.stop_reason or ""),
+            usage=usage,
+            tool_calls=tool_calls,
+        )
+
+    async def _ask(self, conversation: Conversation, max_tokens: int, info: RequestInfo) -> ClaudeResponse:
+        """Commit what is to be asked, ask it, commit the answer."""
+        conversation.request_sent()
+        await self._commit(conversation)
+        request = ClaudeRequest(
+            model=conversation.model,
+            max_tokens=max_tokens,
+            system=conversation.system_prompt,
+            messages=conversation.messages,
+            tools=self._offered(),
+        )
+        try:
+            answer = await self._request(request, conversation, info)
+        except ClaudeFailure as failure:
+            conversation.request_failed(failure, max_failures=self._policy.max_failures)
+            await self._commit(conversation)
+            raise
+        except BaseException:  # a cancellation, or a fault of ours: either way nobody waits for the answer now
+            conversation.request_cancelled()
+            await self._commit(conversation)
+            raise
+        conversation.response_received(answer.message)
+        await self._commit(conversation)
+        return answer
+
+    async def _request(self, request: ClaudeRequest, conversation: Conversation, info: RequestInfo) -> ClaudeResponse:
+        span = self._telemetry.span(
+            "claude",
+            "claude.request",
+            parent=info.parent,
+            attributes={
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "anthropic",
+                "gen_ai.request.model": request.model,
+                "gen_ai.conversation.id": conversation.id,
+            },
+        )
+        try:
+            with span.active():
+                answer = await self._claude.create_message(request)
+        except ClaudeFailure as failure:
+            span.end("failed", str(failure.status or failure.error_type))
+            raise
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            span.end("cancelled" if cancelled else "failed", None if cancelled else type(error).__name__)
+            raise
+        span.set("gen_ai.response.model", answer.message.model or request.model)
+        span.set("gen_ai.usage.input_tokens", answer.usage.input_tokens)
+        span.set("gen_ai.usage.output_tokens", answer.usage.output_tokens)
+        span.set("gen_ai.usage.cache_read.input_tokens", answer.usage.cache_read_tokens)
+        span.set("gen_ai.usage.cache_creation.input_tokens", answer.usage.cache_write_tokens)
+        span.end("completed")
+        return answer
+
+    def _offered(self) -> Sequence[Tool]:
+        return tuple(tool for tool in self._tools if tool.for_claude and tool.annotations.read_only)
+
+    async def _use_tools(self, uses: Sequence[ToolUse], info: RequestInfo) -> Sequence[ToolAnswer]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._use_tool(use, info)) for use in uses]
+        return [task.result() for task in tasks]
+
+    async def _use_tool(self, use: ToolUse, info: RequestInfo) -> ToolAnswer:
+        """One tool call by Claude; what he may not call is answered, not run."""
+        if use.name not in {tool.name for tool in self._offered()}:
+            return ToolAnswer(use.id, f"there is no tool {use.name[:200]!r} in this conversation", is_error=True)
+        inner = replace(info, operation="execute_tool")
+        result = await self._tool_handler.call(CallTool(use.name, use.input), inner)
+        return ToolAnswer(use.id, result.text, is_error=result.is_error)
+
+    async def _commit(self, conversation: Conversation) -> None:
+        self._publisher.publish(await self._conversations.save(conversation))
+
+    @asynccontextmanager
+    async def _lock(self, conversation_id: str) -> AsyncIterator[None]:
+        """One turn at a time in one conversation; a lock goes with its last user."""
+        lock, users = self._locks.get(conversation_id, (asyncio.Lock(), 0))
+        self._locks[conversation_id] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(conversation_id)
+            if users > 1:
+                self._locks[conversation_id] = lock, users - 1

@@ -1,0 +1,91 @@
+"""Deadlines of running tools: one sweeper for all of them, no timer each (DESIGN decision 1b)."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+_RESOLUTION = 0.02
+"""Seconds between two sweeps at least, so that a thousand deadlines are a few sweeps."""
+
+
+class DeadlinePassed(Exception):  # noqa: N818  # a signal to the tool handler, which makes the error of it
+    """The body of a deadline was cancelled because its time was over."""
+
+
+class Deadlines:
+    """All deadlines of one event loop."""
+
+    def __init__(self) -> None:
+        self._running: set[_Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def within(self, seconds: float) -> _Deadline:
+        """A context manager whose body is cancelled after `seconds`.
+
+        Raises:
+            DeadlinePassed: from the `with` statement, in place of the cancellation.
+        """
+        return _Deadline(self, seconds)
+
+    def add(self, deadline: _Deadline) -> None:
+        """Watch `deadline` (called by it)."""
+        self._running.add(deadline)
+        if self._timer is None or deadline.when < self._timer.when():
+            self._schedule(deadline.when)
+
+    def remove(self, deadline: _Deadline) -> None:
+        """Watch it no more (called by it). The timer stays: to cancel it would cost more than a vain sweep."""
+        self._running.discard(deadline)
+
+    def _schedule(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for deadline in [d for d in self._running if d.when <= now]:
+            self._running.discard(deadline)
+            deadline.expire()
+        if self._running:
+            self._schedule(max(min(d.when for d in self._running), now + _RESOLUTION))
+
+
+class _Deadline:
+    __slots__ = ("_cancelling", "_expired", "_owner", "_seconds", "_task", "when")
+
+    def __init__(self, owner: Deadlines, seconds: float) -> None:
+        self._owner = owner
+        self._seconds = seconds
+        self._expired = False
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self.when = 0.0
+
+    def expire(self) -> None:
+        self._expired = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def __enter__(self) -> None:
+        self.when = asyncio.get_running_loop().time() + self._seconds
+        self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task is not None else 0
+        self._owner.add(self)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._owner.remove(self)
+        task, self._task = self._task, None
+        # A cancellation by the client that came at the same time wins: then `cancelling()` is still higher.
+        if (
+            self._expired
+            and task is not None
+            and task.uncancel() <= self._cancelling
+            and exc_type is not None
+            and issubclass(exc_type, asyncio.CancelledError)
+        ):
+            raise DeadlinePassed from exc

@@ -1,0 +1,193 @@
+"""Everything that can go wrong, as one tree.
+
+```
+DomainError
+├── InvalidRequest                 the message is not allowed now
+│   ├── SessionNotInitialized
+│   ├── SessionAlreadyInitialized
+│   └── DuplicateRequestId
+├── SessionClosing                 the server is on its way out
+├── InvalidParams                  the message's content cannot be right
+│   └── UnknownTool
+├── InternalError                  unforeseen; carries an error id, never a text
+├── InvalidTransition              a state machine was asked for an edge that it has not
+└── ToolFailure                    a tool could not do it; a sentence that the model can act on
+    ├── InvalidArguments           the arguments do not fit the tool's schema
+    ├── ToolTimedOut
+    ├── PathRefused                outside the roots, or one of the server's own files
+    ├── StorageUnavailable
+    ├── ConversationNotFound
+    ├── ConversationClosed
+    ├── ConversationBusy           another send to it is under way
+    └── ClaudeFailure              the API refused or could not be reached
+        └── ClaudeNotConfigured    no key
+```
+
+`presentation/wire.py` holds the one table from here to JSON-RPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DomainError(Exception):
+    """The root. `str(error)` is one sentence that may be shown to the client."""
+
+
+class InvalidRequest(DomainError):
+    """The request is well formed but not allowed now."""
+
+
+class SessionNotInitialized(InvalidRequest):
+    """A request came before `initialize`."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"{method!r} came before 'initialize'")
+
+
+class SessionAlreadyInitialized(InvalidRequest):
+    """A second `initialize` on one session."""
+
+    def __init__(self) -> None:
+        super().__init__("this session is already initialized")
+
+
+class DuplicateRequestId(InvalidRequest):
+    """A request carries the id of one that is still in flight."""
+
+    def __init__(self, request_id: str | int) -> None:
+        super().__init__(f"a request with id {request_id!r} is already in flight")
+
+
+class SessionClosing(DomainError):
+    """A request came while the session closes."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
+
+
+class InvalidParams(DomainError):
+    """The params of a known method cannot be right."""
+
+
+class UnknownTool(InvalidParams):
+    """No tool has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown tool: {name[:200]!r}")
+
+
+class InternalError(DomainError):
+    """Something unforeseen. Log and trace carry the same id; the cause's text goes nowhere else."""
+
+    def __init__(self, error_id: str) -> None:
+        super().__init__("Internal error")
+        self.error_id = error_id
+
+
+class InvalidTransition(DomainError):
+    """An edge that a state machine has not."""
+
+    def __init__(self, machine: str, state: str, trigger: str) -> None:
+        super().__init__(f"{machine}: no edge {trigger!r} from state {state!r}")
+        self.machine = machine
+        self.state = state
+        self.trigger = trigger
+
+
+class ToolFailure(DomainError):
+    """A tool could not do what it was asked; becomes a result with `isError: true`."""
+
+    error_type = "tool_error"
+
+
+class InvalidArguments(ToolFailure):
+    """The arguments do not fit the tool's input schema (SEP-1303)."""
+
+    error_type = "invalid_arguments"
+
+    def __init__(self, tool: str, violations: Sequence[str]) -> None:
+        super().__init__(f"invalid arguments for {tool!r}: " + "; ".join(violations))
+        self.violations = tuple(violations)
+
+
+class ToolTimedOut(ToolFailure):
+    """A tool did not end within its deadline."""
+
+    error_type = "timeout"
+
+    def __init__(self, tool: str, seconds: float) -> None:
+        super().__init__(f"{tool!r} did not finish within {seconds:g} s and was stopped")
+
+
+class PathRefused(ToolFailure):
+    """A path leads outside the roots or to one of the server's own files."""
+
+    error_type = "path_refused"
+
+
+class StorageUnavailable(ToolFailure):
+    """The database cannot be opened or written."""
+
+    error_type = "storage_unavailable"
+
+
+class ConversationNotFound(ToolFailure):
+    """No conversation of this principal has this id."""
+
+    error_type = "conversation_not_found"
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(f"there is no conversation {conversation_id[:100]!r}; leave conversation_id out to start one")
+
+
+class ConversationClosed(ToolFailure):
+    """The conversation takes no more messages."""
+
+    error_type = "conversation_closed"
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(f"conversation {conversation_id!r} is closed; leave conversation_id out to start a new one")
+
+
+class ConversationBusy(ToolFailure):
+    """Somebody else appended to the conversation meanwhile."""
+
+    error_type = "conversation_busy"
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(f"conversation {conversation_id!r} is being continued elsewhere; try again")
+
+
+class ClaudeFailure(ToolFailure):
+    """The Messages API refused the request or could not be reached.
+
+    Args:
+        message: one sentence for the client.
+        status: the HTTP status, None where there was no answer.
+        request_id: the API's own id of the request, where it gave one.
+        counts: whether it counts towards `claude.max_failures` (DESIGN §4: an expired key must not
+            close people's conversations).
+    """
+
+    error_type = "claude_error"
+
+    def __init__(
+        self, message: str, *, status: int | None = None, request_id: str | None = None, counts: bool = False
+    ) -> None:
+        super().__init__(message if request_id is None else f"{message} (request id {request_id})")
+        self.status = status
+        self.request_id = request_id
+        self.counts = counts
+
+
+class ClaudeNotConfigured(ClaudeFailure):
+    """There is no API key."""
+
+    error_type = "claude_not_configured"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no Anthropic API key is configured: set ANTHROPIC_API_KEY in the environment of tfo-mcp and restart it"
+        )
