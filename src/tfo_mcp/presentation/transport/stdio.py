@@ -1,0 +1,215 @@
+"""MCP over the process's standard streams: our own transport on asyncio's pipe transports (DESIGN decision 2).
+
+While it serves, descriptor 0 is the null device and descriptor 1 is stderr, so that nothing but protocol
+reaches the client, whatever a tool or a child prints, and nobody else eats its input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tfo_mcp.presentation.connection import Connection
+from tfo_mcp.presentation.transport.framing import LineFramer
+
+_ABOVE_STANDARD = 3
+
+
+class UnusableStream(Exception):  # noqa: N818  # the command line shows its sentence
+    """A standard stream is of a kind that this transport does not serve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StdioLimits:
+    """Bytes of a line; bytes of unread output at which no more input is taken; seconds from the end to the exit."""
+
+    max_message_size: int
+    write_buffer: int
+    shutdown_timeout: float
+
+
+async def serve_stdio(connection: Connection, limits: StdioLimits) -> float:
+    """Serve one client on stdin and stdout until it, a signal or `shutdown` ends it.
+
+    Returns:
+        The loop's time at which the process should be gone.
+
+    Raises:
+        UnusableStream: stdin or stdout is neither pipe nor socket.
+    """
+    loop = asyncio.get_running_loop()
+    with _claimed(0, os.devnull) as source, _claimed(1, None) as sink:
+        streams = _Streams(connection, limits)
+        await streams.open(source, sink)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, connection.ended.set)
+        await connection.ended.wait()
+        exit_at = loop.time() + limits.shutdown_timeout
+        await connection.close()
+        await streams.close(exit_at)
+    return exit_at
+
+
+class _Streams(asyncio.Protocol):
+    """Both directions. Reading stops while the client does not read or too much is in flight."""
+
+    def __init__(self, connection: Connection, limits: StdioLimits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._framer = LineFramer(limits.max_message_size)
+        self._lines: deque[bytes | bytearray | None] = deque()
+        self._reader: asyncio.ReadTransport | None = None
+        self._writer: asyncio.WriteTransport | None = None
+        self._output = _Output(self)
+        self._input_ended = False
+        self._reading_paused = False
+        connection.attach(self)
+
+    async def open(self, source: int, sink: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._writer = await _connect_writer(loop, self._output, sink)
+        self._writer.set_write_buffer_limits(high=self._limits.write_buffer)
+        self._reader = await _connect_reader(loop, self, source)
+
+    # --- incoming ---
+
+    def data_received(self, data: bytes) -> None:
+        self._lines.extend(self._framer.feed(data))
+        self.resume()
+
+    def eof_received(self) -> None:
+        self._lines.extend(self._framer.end())
+        self._input_ended = True
+        self.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # either way there is no more input
+        if not self._input_ended:
+            self.eof_received()
+
+    def resume(self) -> None:
+        """Give the connection what it can take, and stop reading while it cannot take more."""
+        blocked = False
+        while self._lines:
+            if blocked := self._connection.full or not self._output.ready.is_set():
+                break
+            line = self._lines.popleft()
+            if line is None:
+                self._connection.reject_oversized(self._limits.max_message_size)
+            else:
+                self._connection.receive(line)
+        self._pause_reading(paused=blocked)
+        if self._input_ended and not self._lines:
+            self._connection.ended.set()
+
+    def _pause_reading(self, *, paused: bool) -> None:
+        if self._reader is None or paused == self._reading_paused or self._input_ended:
+            return
+        self._reading_paused = paused
+        if paused:
+            self._reader.pause_reading()
+        else:
+            self._reader.resume_reading()
+
+    # --- outgoing: the port `Wire` ---
+
+    def write(self, line: bytes) -> None:
+        if self._writer is not None and not self._output.lost:
+            self._writer.write(line)
+
+    async def writable(self) -> None:
+        await self._output.ready.wait()
+
+    def output_lost(self) -> None:
+        """The client reads no more and never will: there is nobody to serve."""
+        self._lines.clear()
+        self._input_ended = True
+        self._connection.ended.set()
+
+    async def close(self, exit_at: float) -> None:
+        """Let the client read what was written, until the process has to go."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._writer is None:
+            return
+        self._writer.close()
+        _, pending = await asyncio.wait(
+            [asyncio.ensure_future(self._output.closed.wait())],
+            timeout=max(0.0, exit_at - asyncio.get_running_loop().time()),
+        )
+        for waiter in pending:
+            waiter.cancel()
+            self._writer.abort()
+
+
+class _Output(asyncio.Protocol):
+    """What the writing transport says: whether the client keeps up, and when it is gone."""
+
+    def __init__(self, streams: _Streams) -> None:
+        self._streams = streams
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.closed = asyncio.Event()
+        self.lost = False
+
+    def pause_writing(self) -> None:
+        self.ready.clear()
+
+    def resume_writing(self) -> None:
+        self.ready.set()
+        self._streams.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # either way nobody reads
+        self.lost = True
+        self.ready.set()
+        self.closed.set()
+        self._streams.output_lost()
+
+
+async def _connect_reader(loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, fd: int) -> asyncio.ReadTransport:
+    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
+        return transport
+    read, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(fd), "rb", buffering=0))
+    return read
+
+
+async def _connect_writer(loop: asyncio.AbstractEventLoop, protocol: _Output, fd: int) -> asyncio.WriteTransport:
+    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
+        transport.pause_reading()
+        return transport
+    write, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(os.dup(fd), "wb", buffering=0))
+    return write
+
+
+@contextmanager
+def _claimed(fd: int, replacement: str | None) -> Iterator[int]:
+    """A private duplicate of a standard stream, which meanwhile leads to `replacement` or else to stderr."""
+    try:
+        kind = os.fstat(fd).st_mode
+    except OSError:  # closed
+        kind = 0
+    if not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
+        name = "stdin" if fd == 0 else "stdout"
+        msg = f"{name} is neither a pipe nor a socket: 'tfo-mcp serve' is started by an MCP client, not by hand"
+        raise UnusableStream(msg)
+    private = os.dup(fd)
+    while private < _ABOVE_STANDARD:  # a parent that closed stderr leaves a gap among the standard descriptors
+        private = os.dup(fd)
+    blocking = os.get_blocking(private)
+    other = os.open(os.devnull, os.O_RDWR) if replacement else os.dup(2)
+    os.dup2(other, fd)
+    os.close(other)
+    try:
+        yield private
+    finally:
+        os.set_blocking(private, blocking)  # O_NONBLOCK belongs to the open file, which others may share
+        os.dup2(private, fd)
+        os.close(private)
