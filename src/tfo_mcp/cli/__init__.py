@@ -14,6 +14,7 @@ from tfo_mcp import __version__
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIGURATION: Final = 3
+EXIT_PORT_TAKEN: Final = 5
 
 _VERBS: Final = {
     "serve": "Serve one MCP client on stdin and stdout.",

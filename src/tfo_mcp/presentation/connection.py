@@ -226,8 +226,8 @@ class Connection:
     async def drain(self) -> None:
         """Let the other requests in flight end within `answer_time`; answer what is left with -32000 and cut it."""
         me = asyncio.current_task()
-        tasks = [entry.task for entry in self._in_flight.values() if entry.task not in (None, me)]
-        pending = [task for task in tasks if task is not None]
+        pending = [entry.task for entry in self._in_flight.values() if entry.task is not me]
+        pending = [task for task in pending if task is not None]
         if pending:
             await asyncio.wait(pending, timeout=self._answer_time * (1 - _CLEANUP_SHARE))
         code, message, data = error_of(SessionClosing())

@@ -9,10 +9,10 @@ The only module that imports `mcp`, `mcp_types` or pydantic, and that knows a pr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
-from typing import Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -23,7 +23,6 @@ from mcp.server.connection import Connection as SdkConnection
 from mcp.server.connection import NotifyOnlyOutbound
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data, progress_token_from_params
@@ -39,6 +38,9 @@ from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.routes import NOTIFICATIONS, ROUTES, Route
 from tfo_mcp.presentation.transport.parser import Notification, Request
 from tfo_mcp.presentation.wire import error_of, trace_context
+
+if TYPE_CHECKING:
+    from mcp.shared.dispatcher import CallOptions
 
 # `_has_modern_envelope` decides the era, `_initialize_after_modern_data` words the refusal of a late `initialize`.
 _opens_stateless: Final = sdk._has_modern_envelope  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -128,7 +130,10 @@ class SdkDoor:
         if isinstance(route, InboundLadderRejection):
             raise MCPError(route.code, route.message, route.data)
         envelope = SdkConnection.from_envelope(
-            route.protocol_version, route.client_info, route.client_capabilities, outbound=NotifyOnlyOutbound(call)
+            route.protocol_version,
+            route.client_info,
+            route.client_capabilities,
+            outbound=NotifyOnlyOutbound(call),
         )
         return await sdk.serve_one(
             self._server, call, request.method, request.params, connection=envelope, lifespan_state=call
@@ -203,7 +208,7 @@ class _Call:
         self.message_metadata = None
         self.progress_token = progress_token_from_params(request.params) if request else None
 
-    @cached_property
+    @property
     def cancel_requested(self) -> anyio.Event:
         """Never set: a cancelled request's task is cancelled, nobody has to poll."""
         return anyio.Event()

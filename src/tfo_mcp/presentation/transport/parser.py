@@ -75,7 +75,7 @@ def parse(line: bytes | bytearray, max_depth: int) -> Message | Rejection:
     return _message(cast("dict[str, Any]", data))
 
 
-def _message(data: dict[str, Any]) -> Message | Rejection:
+def _message(data: dict[str, Any]) -> Message | Rejection:  # noqa: PLR0911  # one a rule of DESIGN §5
     request_id = data.get("id", _ABSENT)
     has_id = isinstance(request_id, str | int) and not isinstance(request_id, bool)
     known_id: RequestId | None = request_id if has_id else None

@@ -12,7 +12,7 @@ import signal
 import socket
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from tfo_mcp.presentation.transport.framing import LineFramer
 _ABOVE_STANDARD = 3
 
 
-class UnusableStream(Exception):  # noqa: N818  # the command line shows its sentence
+class UnusableStream(Exception):  # the command line shows its sentence
     """A standard stream is of a kind that this transport does not serve."""
 
 
@@ -172,7 +172,9 @@ class _Output(asyncio.Protocol):
         self._streams.output_lost()
 
 
-async def _connect_reader(loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, fd: int) -> asyncio.ReadTransport:
+async def _connect_reader(
+    loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, fd: int
+) -> asyncio.ReadTransport:
     if stat.S_ISSOCK(os.fstat(fd).st_mode):
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
         return transport
@@ -190,7 +192,7 @@ async def _connect_writer(loop: asyncio.AbstractEventLoop, protocol: _Output, fd
 
 
 @contextmanager
-def _claimed(fd: int, replacement: str | None) -> Iterator[int]:
+def _claimed(fd: int, replacement: str | None) -> Generator[int]:
     """A private duplicate of a standard stream, which meanwhile leads to `replacement` or else to stderr."""
     try:
         kind = os.fstat(fd).st_mode

@@ -1,0 +1,59 @@
+"""The spans that arrived, as trees."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+_TOKENS = {"in": "gen_ai.usage.input_tokens", "out": "gen_ai.usage.output_tokens"}
+_NAME_WIDTH = 60
+
+Span = Mapping[str, Any]
+
+
+def print_traces(spans: Sequence[Span], metrics: Mapping[str, Any], endpoint: str) -> bool:
+    """Print every trace as a tree with durations and tokens.
+
+    Args:
+        spans, metrics: as `OtlpReceiver` gives them.
+        endpoint: where they arrived.
+
+    Returns:
+        Whether what the demonstration did is there: tool calls, a failure, a cancellation, Claude's requests.
+    """
+    click.echo(
+        f"What the server recorded of itself: {len(spans)} spans and {len(metrics)} metrics, by OTLP at {endpoint}"
+    )
+    children: dict[str, list[Span]] = defaultdict(list)
+    known = {span["span_id"] for span in spans}
+    for span in sorted(spans, key=lambda span: span["start"]):
+        children[span["parent"] if span["parent"] in known else ""].append(span)
+    for root in children[""]:
+        click.echo()
+        _print(root, children, "", "")
+    names = {span["name"] for span in spans}
+    outcomes = {span["attributes"].get("outcome") for span in spans}
+    return {"tools.execute", "claude.request", "tools/call read_file"} <= names and {"failed", "cancelled"} <= outcomes
+
+
+def _print(span: Span, children: Mapping[str, Sequence[Span]], here: str, below: str) -> None:
+    click.echo(
+        f"{here}{span['name']:<{max(1, _NAME_WIDTH - len(here))}} {span['duration'] * 1000:>9.1f} ms{_notes(span)}"
+    )
+    own = children.get(span["span_id"], ())
+    for number, child in enumerate(own, start=1):
+        last = number == len(own)
+        _print(child, children, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
+
+
+def _notes(span: Span) -> str:
+    attributes = span["attributes"]
+    notes = [f"{attributes[key]} tokens {label}" for label, key in _TOKENS.items() if key in attributes]
+    outcome = attributes.get("outcome")
+    if outcome and outcome != "completed":
+        error = attributes.get("error.type")
+        notes.append(f"{outcome} ({error})" if error else outcome)
+    return f"   {', '.join(notes)}" if notes else ""

@@ -1,0 +1,24 @@
+"""`tfo-mcp validate`: check the configuration and show what is in force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tfo_mcp.cli.configuration import configured, load
+
+
+@click.command("validate")
+@configured
+def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> None:
+    """Check the configuration as `serve` would, and show what is in force; secrets as ***."""
+    import yaml
+
+    from tfo_mcp.infrastructure.config import masked
+
+    loaded = load(config, roots, log_level)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"# valid; from {loaded.source or 'defaults and environment only'}")
+    click.echo(yaml.safe_dump(masked(loaded.settings), sort_keys=False, allow_unicode=True), nl=False)
