@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tfo_mcp.cli import EXIT_FAILURE
 from tfo_mcp.cli.configuration import configured, load, refuse
+
+if TYPE_CHECKING:
+    from tfo_mcp.bootstrap import Server
 
 
 @click.command("serve")
@@ -29,23 +31,23 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) 
     except ConfigurationError as error:
         refuse(error)
 
-    from tfo_mcp.bootstrap import build
+    from tfo_mcp.bootstrap import Server
     from tfo_mcp.presentation.transport.stdio import UnusableStream
 
     try:
-        _run(build(loaded, cwd=Path.cwd()).run())
+        _run(Server(loaded, cwd=Path.cwd()))
     except UnusableStream as error:
         click.echo(f"tfo-mcp: {error}", err=True)
         raise SystemExit(EXIT_FAILURE) from error
     # Everything is flushed. A tool's thread that still blocks in a system call must not keep the process.
-    sys.stderr.flush()
+    logging.shutdown()
     os._exit(0)
 
 
-def _run(server: Coroutine[Any, Any, None]) -> None:
+def _run(server: Server) -> None:
     try:
         import uvloop
     except ImportError:  # Windows
-        asyncio.run(server)
+        asyncio.run(server.run())
     else:
-        uvloop.run(server)
+        uvloop.run(server.run())

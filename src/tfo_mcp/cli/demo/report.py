@@ -15,11 +15,7 @@ Span = Mapping[str, Any]
 
 
 def print_traces(spans: Sequence[Span], metrics: Mapping[str, Any], endpoint: str) -> bool:
-    """Print every trace as a tree with durations and tokens.
-
-    Args:
-        spans, metrics: as `OtlpReceiver` gives them.
-        endpoint: where they arrived.
+    """Print every trace as a tree with durations and tokens, as `OtlpReceiver` at `endpoint` received them.
 
     Returns:
         Whether what the demonstration did is there: tool calls, a failure, a cancellation, Claude's requests.

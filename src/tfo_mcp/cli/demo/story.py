@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import anyio
 import click
@@ -20,11 +20,8 @@ _CANCEL_AFTER = 0.5
 async def tell(environment: Mapping[str, str], python: str, folder: Path, log: TextIO, *, simulated: bool) -> bool:
     """Use the server in `folder` as a client does; returns whether every step ended as it should.
 
-    Args:
-        environment: the server's, beyond what every child gets.
-        python: the interpreter that runs it.
-        log: takes its stderr.
-        simulated: whether Claude is the stand-in, which is then said.
+    The server is run by the interpreter `python`, with `environment` beyond what every child gets; its stderr goes
+    to `log`. A stand-in for Claude is `simulated`, which is then said.
     """
     parameters = StdioServerParameters(
         command=python, args=["-m", "tfo_mcp", "serve"], env=dict(environment), cwd=folder
@@ -59,12 +56,9 @@ class _Story:
 
     async def read_files(self) -> None:
         found = await self._call("search_files", {"path": ".", "pattern": "*.md"})
-        structured = found.structured_content or {}
-        paths = [match["path"] for match in structured.get("matches", [])]
-        if not paths:
-            return
-        shortest = min(paths, key=lambda path: (path.count("/"), path))
-        await self._call("read_file", {"path": shortest})
+        matches: list[str] = _structured(found).get("matches", [])
+        if matches:
+            await self._call("read_file", {"path": min(matches, key=lambda path: (path.count("/"), path))})
 
     async def fail(self) -> None:
         await self._call("read_file", {"path": "../../etc/passwd"}, should_fail=True)
@@ -80,7 +74,7 @@ class _Story:
         who = "Claude (simulated: ANTHROPIC_API_KEY is not set)" if simulated else "Claude"
         click.echo(f"\nA conversation with {who}")
         first = await self._turn("Look at the files in this directory, and at the machine. What is this?")
-        conversation = (first.structured_content or {}).get("conversation_id")
+        conversation = _structured(first).get("conversation_id")
         self.went_well &= conversation is not None
         await self._turn("Thank you. How did this conversation begin?", conversation)
 
@@ -92,7 +86,7 @@ class _Story:
         started = time.perf_counter()
         result = await self._client.call_tool("claude_conversation", arguments)
         self.went_well &= not result.is_error
-        turn: dict[str, Any] = result.structured_content or {}
+        turn = _structured(result)
         for line in str(turn.get("text") or _text(result)).splitlines()[:12]:
             click.echo(f"  Claude  {line[:150]}")
         usage = turn.get("usage", {})
@@ -110,6 +104,10 @@ class _Story:
         given = ", ".join(str(value) for value in arguments.values())
         _say(tool, f"({given})  {'isError: ' if result.is_error else ''}{first_line[:110]}", started)
         return result
+
+
+def _structured(result: CallToolResult) -> dict[str, Any]:
+    return cast("dict[str, Any]", result.structured_content or {})
 
 
 def _text(result: CallToolResult) -> str:
