@@ -20,7 +20,7 @@ from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
-from tfo_mcp.infrastructure.config import Loaded, Settings
+from tfo_mcp.infrastructure.config import ConfigurationError, Loaded, Settings
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import report_unforeseen
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
@@ -75,6 +75,9 @@ class Server:
     Args:
         loaded: settings in force, the file that they come from, and what is to be warned of.
         cwd: the working directory, the file tools' root where none is configured.
+
+    Raises:
+        ConfigurationError: settings that are right each, but not together.
     """
 
     def __init__(self, loaded: Loaded, *, cwd: Path) -> None:
@@ -226,8 +229,8 @@ def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
 
 def _telemetry(settings: Settings) -> MCPTelemetryClient | NullTelemetry:
     told = settings.telemetry
-    return make_telemetry(
-        TelemetryOptions(
+    try:
+        options = TelemetryOptions(
             enabled=told.enabled,
             endpoint=told.endpoint,
             protocol=told.export_protocol,
@@ -247,4 +250,6 @@ def _telemetry(settings: Settings) -> MCPTelemetryClient | NullTelemetry:
             queue_bytes=told.queue_bytes,
             metric_interval=told.metric_interval,
         )
-    )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return make_telemetry(options)

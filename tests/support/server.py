@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -168,7 +168,7 @@ def serving(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     command: Sequence[str] = (sys.executable, "-m", "tfo_mcp", "serve"),
-) -> Iterator[Server]:
+) -> Generator[Server]:
     """`tfo-mcp serve` with its state below `folder`; killed at the end if it still runs."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "stderr.log"

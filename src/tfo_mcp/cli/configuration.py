@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -41,7 +41,7 @@ def load(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> 
         refuse(error)
 
 
-def refuse(error: Exception) -> Any:  # noqa: ANN401  # it does not return
+def refuse(error: Exception) -> NoReturn:
     """Say one sentence and exit with 3."""
     click.echo(f"tfo-mcp: {error}", err=True)
     raise SystemExit(EXIT_CONFIGURATION) from error

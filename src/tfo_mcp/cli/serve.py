@@ -28,14 +28,16 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) 
 
     try:
         configure_logging(loaded.settings)
+        from tfo_mcp.bootstrap import Server
+
+        server = Server(loaded, cwd=Path.cwd())
     except ConfigurationError as error:
         refuse(error)
 
-    from tfo_mcp.bootstrap import Server
     from tfo_mcp.presentation.transport.stdio import UnusableStream
 
     try:
-        _run(Server(loaded, cwd=Path.cwd()))
+        _run(server)
     except UnusableStream as error:
         click.echo(f"tfo-mcp: {error}", err=True)
         raise SystemExit(EXIT_FAILURE) from error

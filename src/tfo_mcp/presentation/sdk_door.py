@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import anyio
 import mcp_types as types
 from mcp.server import runner as sdk
+from mcp.server.caching import CACHEABLE_METHODS, CacheHint
 from mcp.server.connection import Connection as SdkConnection
 from mcp.server.connection import NotifyOnlyOutbound
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -81,7 +82,11 @@ class SdkDoor:
         self._report = report
         handlers = {method: partial(self._handle, route) for method, route in ROUTES.items()}
         known: dict[str, Any] = {argument: handlers[method] for method, argument in _CONSTRUCTOR_NAMES.items()}
-        self._server: Server[_Call] = Server(name, version=version, instructions=instructions, **known)
+        # 2026-07-28 wants the hints on every result that may be kept; these are the SDK's own defaults: keep nothing.
+        hints = {method: CacheHint() for method in CACHEABLE_METHODS if method in ROUTES}
+        self._server: Server[_Call] = Server(
+            name, version=version, instructions=instructions, cache_hints=hints, **known
+        )
         for method, handler in handlers.items():
             if method not in _CONSTRUCTOR_NAMES and method != "initialize":
                 self._server.add_request_handler(method, types.RequestParams, handler)
@@ -165,9 +170,12 @@ class SdkDoor:
             if call.connection.era == "stateless" and info.session.state is SessionState.CREATED:
                 await self._bus.dispatch(_first_stateless(ctx), replace(info, nested=True))
             call.recorded = True
-            return route.result(await self._bus.dispatch(route.message(ctx.params or {}), info))
+            result = route.result(await self._bus.dispatch(route.message(ctx.params or {}), info))
         except DomainError as error:
             raise MCPError(*error_of(error)) from error
+        if call.connection.era == "stateless":
+            result["resultType"] = "complete"  # the kernel demands it before it would add it
+        return result
 
     async def _initialize(self, ctx: _Context, call_next: CallNext) -> HandlerResult:
         """Around the SDK's `initialize`, which cannot be replaced: the session's part of it."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from tfo_mcp.infrastructure.otlp_receiver import ReceivedPoint, ReceivedSpan
 
 _TOKENS = {"in": "gen_ai.usage.input_tokens", "out": "gen_ai.usage.output_tokens"}
 _NAME_WIDTH = 60
 
-Span = Mapping[str, Any]
 
-
-def print_traces(spans: Sequence[Span], metrics: Mapping[str, Any], endpoint: str) -> bool:
+def print_traces(spans: Sequence[ReceivedSpan], metrics: Mapping[str, Sequence[ReceivedPoint]], endpoint: str) -> bool:
     """Print every trace as a tree with durations and tokens, as `OtlpReceiver` at `endpoint` received them.
 
     Returns:
@@ -23,10 +24,10 @@ def print_traces(spans: Sequence[Span], metrics: Mapping[str, Any], endpoint: st
     click.echo(
         f"What the server recorded of itself: {len(spans)} spans and {len(metrics)} metrics, by OTLP at {endpoint}"
     )
-    children: dict[str, list[Span]] = defaultdict(list)
+    children: dict[str, list[ReceivedSpan]] = defaultdict(list)
     known = {span["span_id"] for span in spans}
     for span in sorted(spans, key=lambda span: span["start"]):
-        children[span["parent"] if span["parent"] in known else ""].append(span)
+        children[span["parent_id"] if span["parent_id"] in known else ""].append(span)
     for root in children[""]:
         click.echo()
         _print(root, children, "", "")
@@ -35,7 +36,7 @@ def print_traces(spans: Sequence[Span], metrics: Mapping[str, Any], endpoint: st
     return {"tools.execute", "claude.request", "tools/call read_file"} <= names and {"failed", "cancelled"} <= outcomes
 
 
-def _print(span: Span, children: Mapping[str, Sequence[Span]], here: str, below: str) -> None:
+def _print(span: ReceivedSpan, children: Mapping[str, Sequence[ReceivedSpan]], here: str, below: str) -> None:
     click.echo(
         f"{here}{span['name']:<{max(1, _NAME_WIDTH - len(here))}} {span['duration'] * 1000:>9.1f} ms{_notes(span)}"
     )
@@ -45,7 +46,7 @@ def _print(span: Span, children: Mapping[str, Sequence[Span]], here: str, below:
         _print(child, children, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
 
 
-def _notes(span: Span) -> str:
+def _notes(span: ReceivedSpan) -> str:
     attributes = span["attributes"]
     notes = [f"{attributes[key]} tokens {label}" for label, key in _TOKENS.items() if key in attributes]
     outcome = attributes.get("outcome")

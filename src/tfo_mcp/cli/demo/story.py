@@ -24,7 +24,7 @@ async def tell(environment: Mapping[str, str], python: str, folder: Path, log: T
     to `log`. A stand-in for Claude is `simulated`, which is then said.
     """
     parameters = StdioServerParameters(
-        command=python, args=["-m", "tfo_mcp", "serve"], env=dict(environment), cwd=folder
+        command=python, args=["-m", "tfo_mcp", "serve", "--root", str(folder)], env=dict(environment), cwd=folder
     )
     started = time.perf_counter()
     async with Client(stdio_client(parameters, log)) as client:
@@ -58,7 +58,7 @@ class _Story:
         found = await self._call("search_files", {"path": ".", "pattern": "*.md"})
         matches: list[str] = _structured(found).get("matches", [])
         if matches:
-            await self._call("read_file", {"path": min(matches, key=lambda path: (path.count("/"), path))})
+            await self._call("read_file", {"path": min(matches, key=lambda path: (path != "README.md", path))})
 
     async def fail(self) -> None:
         await self._call("read_file", {"path": "../../etc/passwd"}, should_fail=True)

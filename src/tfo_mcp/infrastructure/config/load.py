@@ -1,0 +1,126 @@
+"""From file, environment and command line to one checked `Settings`.
+
+Precedence: command line, `TELEMETRYFLOW_*`, `OTEL_*` and `ANTHROPIC_*`, file, default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from tfo_mcp.infrastructure.config.environment import from_environment, from_flags, unknown_variables_warning
+from tfo_mcp.infrastructure.config.file import read_configuration, untrusted_file_warning
+from tfo_mcp.infrastructure.config.given import Given, Sayings
+from tfo_mcp.infrastructure.config.legacy import without_retired
+from tfo_mcp.infrastructure.config.settings import SECTIONS, ConfigurationError, Secret, Settings
+
+_OTHER_WORDS: Mapping[str, Mapping[str, object]] = {
+    "logging.level": {"warn": "warning"},
+    "telemetry.protocol": {"http": "http/protobuf"},
+    "telemetry.compression": {"gzip": True, "none": False},
+}
+_ANY_CASE = frozenset({"logging.level", "logging.format", "telemetry.protocol"})
+_PATHS = frozenset({"tools.roots", "storage.folder", "logging.output"})
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, the file they were read from (None without one), and at most one warning of each kind."""
+
+    settings: Settings
+    source: Path | None
+    warnings: tuple[str, ...]
+
+
+def load_settings(
+    *, config_path: Path | None, flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path
+) -> Loaded:
+    """Read, merge and check.
+
+    Args:
+        config_path: the file that was named with `--config`.
+        flags: `section.key` to its value on the command line; None where it was not given.
+        environ: the environment variables.
+        cwd: absolute; relative paths of flags and variables start here, those of a file in its own folder.
+
+    Raises:
+        ConfigurationError: the first thing that is wrong, where it is wrong, and what it should be.
+    """
+    source, from_file = read_configuration(config_path, environ, cwd)
+    given, retired = without_retired({**from_file, **from_environment(environ, cwd), **from_flags(flags, cwd)})
+    _refuse_unknown(given)
+    settings = _convert(given)
+    warnings = (retired, unknown_variables_warning(environ), untrusted_file_warning(source, cwd))
+    return Loaded(settings, source, tuple(filter(None, warnings)))
+
+
+def _refuse_unknown(given: Sayings) -> None:
+    for name, saying in given.items():
+        section, dot, key = name.partition(".")
+        struct = SECTIONS.get(section)
+        if struct is None:
+            hint = _hint(section, SECTIONS)
+            raise ConfigurationError(f"{saying.origin}: unknown section {section!r}{hint}")
+        if not dot:
+            raise ConfigurationError(f"{saying.origin}: {section!r} must be a mapping of settings")
+        if key not in struct.__struct_fields__:
+            hint = _hint(key, struct.__struct_fields__)
+            raise ConfigurationError(f"{saying.origin}: unknown setting {key!r} in section {section!r}{hint}")
+
+
+def _hint(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _convert(given: Sayings) -> Settings:
+    merged: dict[str, dict[str, object]] = {}
+    for name, saying in given.items():
+        section, _, key = name.partition(".")
+        merged.setdefault(section, {})[key] = _normal(name, saying)
+    try:
+        return msgspec.convert(merged, Settings, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        # Only the place is taken from it: its text may hold the value, and the value be a secret.
+        section, key = re.findall(r"\$\.(\w+)\.(\w+)", str(error))[-1]
+    except RuntimeError:
+        raise ConfigurationError(
+            "storage.folder must be set, because the user of this process has no home folder"
+        ) from None
+    from tfo_mcp.infrastructure.config.values import expected
+
+    name = f"{section}.{key}"
+    raise ConfigurationError(f"{given[name].origin}: {name} must be {expected(section, key)}")
+
+
+def _normal(name: str, saying: Given) -> object:
+    value = saying.value
+    if name in _PATHS:
+        return _absolute(value, saying.base)
+    if isinstance(value, str):
+        word = value.lower() if name in _ANY_CASE else value
+        return _OTHER_WORDS.get(name, {}).get(word, word)
+    return value
+
+
+def _absolute(value: object, base: Path) -> object:
+    if isinstance(value, list):
+        return [_absolute(item, base) for item in cast("list[object]", value)]
+    if isinstance(value, str) and value != "stderr":
+        expanded = os.path.expanduser(value)  # noqa: PTH111  # Path's raises where there is no home
+        return os.path.normpath(base / expanded)
+    return value
+
+
+def _decode(kind: type, value: object) -> object:
+    if isinstance(value, str) and kind in {Path, Secret}:
+        return kind(value)
+    raise ValueError

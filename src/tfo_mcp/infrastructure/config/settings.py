@@ -1,0 +1,272 @@
+"""Every setting: its type, range, default and meaning, in one place.
+
+`docs/reference/settings.md` is this file as a table, and the sentence of an error says the range that stands
+here. A setting stands here only when code reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+_GIB = 1024 * _MIB
+
+_URL = r"\A(?i:https?)://[^\s/?#@]+(?:/[^\s?#@]*)?\Z"
+_ENDPOINT = r"\A(?:(?i:https?)://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(?::[0-9]{1,5})?(?:/[^\s?#@]*)?\Z"
+_ENDPOINT_PARTS = re.compile(r"(?:(?P<scheme>\w+)://)?(?P<host>\[.+\]|[^:/]+)(?::(?P<port>\d+))?(?P<path>/.*)?")
+
+_Url = Annotated[str, Meta(pattern=_URL, title="a URL such as https://host/path, without a user or password")]
+_Endpoint = Annotated[
+    str,
+    Meta(pattern=_ENDPOINT, title="host:port or a URL such as https://host:4318, without a user or password"),
+]
+Protocol = Literal["grpc", "http/protobuf"]
+
+
+class ConfigurationError(Exception):
+    """The server cannot be run as it was told to; `str(error)` is one sentence, free of secrets."""
+
+
+class Secret:
+    """A text that shows itself to nobody but the caller of `reveal()`; false when it is empty."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***" if self._text else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+
+def user_state_folder() -> Path:
+    """The platform's folder for a user's data.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    import platformdirs
+
+    return platformdirs.user_data_path("tfo-mcp", appauthor=False)
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=200, description="What the server calls itself.")] = (
+        "TelemetryFlow-MCP"
+    )
+    shutdown_timeout: Annotated[
+        float,
+        Meta(gt=0, le=30, description="Seconds from the end of input or a signal to the exit, at most."),
+    ] = 1.8
+
+
+class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    api_key: Annotated[
+        Secret,
+        Meta(title="text", description="Anthropic API key. Without one the server runs, and Claude tools say so."),
+    ] = Secret("")
+    default_model: Annotated[
+        str, Meta(min_length=1, description="Model of a conversation whose caller names none.")
+    ] = "claude-sonnet-5-5"
+    max_tokens: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Tokens that one answer may have where its caller says nothing.")
+    ] = 4096
+    timeout: Annotated[float, Meta(gt=0, le=3600, description="Seconds that the API may be silent.")] = 120.0
+    turn_timeout: Annotated[
+        float, Meta(gt=0, le=86_400, description="Seconds that one turn may take, its tool calls included.")
+    ] = 600.0
+    max_retries: Annotated[
+        int, Meta(ge=0, le=10, description="Attempts after the first when the API is busy or cannot be reached.")
+    ] = 2
+    base_url: Annotated[
+        _Url | None, Meta(description="Where the API is; the key is sent there. Not set: Anthropic's own.")
+    ] = None
+    max_failures: Annotated[
+        int, Meta(ge=1, le=100, description="Failed requests in a row that close a conversation.")
+    ] = 5
+    max_steps: Annotated[int, Meta(ge=1, le=1000, description="Requests to Claude within one turn, at most.")] = 20
+
+
+class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    tool_timeout: Annotated[
+        float, Meta(gt=0, le=86_400, description="Seconds that a tool may take which has no limit of its own.")
+    ] = 30.0
+    max_message_size: Annotated[
+        int, Meta(ge=_KIB, le=_GIB, description="Bytes of one message from a client; a longer one is refused.")
+    ] = 4 * _MIB
+    max_depth: Annotated[
+        int, Meta(ge=10, le=500, description="Levels that a message may be nested; a deeper one is refused.")
+    ] = 200
+    max_requests_in_flight: Annotated[
+        int, Meta(ge=1, le=100_000, description="Requests of one client at work at once; the next is not read.")
+    ] = 256
+    write_buffer: Annotated[
+        int,
+        Meta(ge=_KIB, le=_GIB, description="Bytes a client may leave unread before the server stops reading."),
+    ] = _MIB
+
+
+class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    roots: Annotated[
+        tuple[Path, ...] | None,
+        Meta(
+            title="a list of paths",
+            description="Folders that file tools may enter. Not set: the working directory, unless that is `/`, "
+            "the home folder or one above it; then none.",
+        ),
+    ] = None
+    max_read_bytes: Annotated[
+        int, Meta(ge=1, le=64 * _MIB, description="Bytes of a file that one call gives at most.")
+    ] = 256 * _KIB
+    max_entries: Annotated[
+        int, Meta(ge=1, le=100_000, description="Entries or matches that one call gives at most.")
+    ] = 1000
+    threads: Annotated[int, Meta(ge=1, le=256, description="Tools at work at once that may block.")] = 8
+
+
+class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    folder: Annotated[
+        Path,
+        Meta(title="a path", description="Folder of the databases. Not set: the platform's folder for user data."),
+    ] = msgspec.field(default_factory=user_state_folder)
+
+
+class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        Meta(description="The least level that is logged. Libraries never log anything below a warning."),
+    ] = "info"
+    format: Annotated[Literal["json", "text"], Meta(description="One JSON object a line, or text for people.")] = "json"
+    output: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            title="stderr or a path",
+            description="`stderr` or the file to append to. Never `stdout`, which is the protocol's.",
+        ),
+    ] = "stderr"
+
+
+class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    enabled: Annotated[bool, Meta(description="Record operations. Nothing is sent without an endpoint.")] = True
+    endpoint: Annotated[_Endpoint | None, Meta(description="OTLP collector. Not set: nothing is sent.")] = None
+    protocol: Annotated[
+        Protocol | None,
+        Meta(
+            description="How to send; `http` is short for `http/protobuf`. Not set: `http/protobuf` where the "
+            "endpoint has port 4318 or a path, `grpc` elsewhere."
+        ),
+    ] = None
+    insecure: Annotated[
+        bool | None,
+        Meta(
+            description="Send without TLS. Not set: as the endpoint's `http://` or `https://` says; without "
+            "either, only to this machine."
+        ),
+    ] = None
+    headers: Annotated[
+        dict[str, Secret],
+        Meta(title="a mapping of names to text", description="Headers of every export; shown to nobody."),
+    ] = msgspec.field(default_factory=dict[str, Secret])
+    api_key_id: Annotated[
+        Secret, Meta(title="text", description="TelemetryFlow key id (`tfk_…`), sent with every export.")
+    ] = Secret("")
+    api_key_secret: Annotated[
+        Secret, Meta(title="text", description="TelemetryFlow key secret (`tfs_…`), sent with every export.")
+    ] = Secret("")
+    collector_id: Annotated[str | None, Meta(description="TelemetryFlow collector id, sent with every export.")] = None
+    compression: Annotated[bool, Meta(description="Compress what is sent (gzip).")] = True
+    timeout: Annotated[float, Meta(gt=0, le=300, description="Seconds that one export may take.")] = 10.0
+    service_name: Annotated[str, Meta(min_length=1, description="`service.name` of all telemetry.")] = (
+        "telemetryflow-python-mcp"
+    )
+    service_namespace: Annotated[str, Meta(description="`service.namespace` of all telemetry.")] = "telemetryflow"
+    environment: Annotated[str, Meta(description="`deployment.environment.name` of all telemetry.")] = "production"
+    ring_capacity: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=4_194_304,
+            description="Records that may wait to be worked up; what comes on top is dropped and counted.",
+        ),
+    ] = 65_536
+    batch_size: Annotated[int, Meta(ge=1, le=10_000, description="Spans in one export, at most.")] = 512
+    queue_bytes: Annotated[
+        int,
+        Meta(
+            ge=_MIB,
+            le=64 * _GIB,
+            description="Bytes that may wait for the collector; what comes on top is dropped and counted.",
+        ),
+    ] = 64 * _MIB
+    metric_interval: Annotated[
+        float, Meta(ge=0.1, le=3600, description="Seconds between two exports of the metrics.")
+    ] = 10.0
+
+    @property
+    def export_protocol(self) -> Protocol:
+        """`protocol`, or what follows from the endpoint."""
+        if self.protocol is not None:
+            return self.protocol
+        parts = _parts(self.endpoint)
+        with_path = parts.get("path") not in (None, "/")
+        return "http/protobuf" if with_path or parts.get("port") == "4318" else "grpc"
+
+    @property
+    def export_insecure(self) -> bool:
+        """`insecure`, or what follows from the endpoint."""
+        if self.insecure is not None:
+            return self.insecure
+        parts = _parts(self.endpoint)
+        scheme, host = parts.get("scheme"), parts.get("host") or ""
+        if scheme is not None:
+            return scheme.lower() == "http"
+        return host in {"localhost", "[::1]"} or host.startswith("127.")
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All sections. `Settings()` is what an untouched installation runs with."""
+
+    server: ServerSettings = ServerSettings()
+    claude: ClaudeSettings = ClaudeSettings()
+    mcp: McpSettings = McpSettings()
+    tools: ToolSettings = ToolSettings()
+    storage: StorageSettings = msgspec.field(default_factory=StorageSettings)
+    logging: LoggingSettings = LoggingSettings()
+    telemetry: TelemetrySettings = msgspec.field(default_factory=TelemetrySettings)
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Settings)
+"""Section to Struct."""
+
+
+def masked(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Section to setting to value, fit to be shown: secrets are `***`, and empty where they are not set."""
+    return msgspec.to_builtins(settings, enc_hook=str)
+
+
+def secrets_of(settings: Settings) -> Iterator[Secret]:
+    """Every secret that is set."""
+    for section in SECTIONS:
+        for value in msgspec.structs.astuple(getattr(settings, section)):
+            if isinstance(value, Secret) and value:
+                yield value
+    yield from filter(None, settings.telemetry.headers.values())
+
+
+def _parts(endpoint: str | None) -> dict[str, str | None]:
+    match = _ENDPOINT_PARTS.match(endpoint or "")
+    return match.groupdict() if match else {}

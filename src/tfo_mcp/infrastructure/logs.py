@@ -1,0 +1,182 @@
+"""The server's own log, on stderr or in a file: never on stdout, which is the protocol's.
+
+Code logs with the standard library's `logging`; named values go in `extra`. Records are rendered (by
+structlog, imported with the first) and written by a thread, so that neither the import nor a client that does
+not read stderr ever holds up an answer. `logging.shutdown()`, which Python calls at a normal exit and who
+calls `os._exit` must call before, gives the thread a moment to finish.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import os
+import re
+import select
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from tfo_mcp.infrastructure.config import ConfigurationError, LoggingSettings, Settings, secrets_of
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
+
+_STDERR = 2
+_BACKLOG = 10_000
+"""Records that may wait to be written; what comes on top is dropped, and counted in the next one."""
+_PATIENCE = 0.5
+"""Seconds that a flush waits: a client that does not read stderr must not keep the process."""
+_SHORTEST_SECRET = 8
+"""Characters; to blot out anything shorter would blot out ordinary words."""
+
+_SECRETS = re.compile(
+    r"sk-ant-[\w-]+|tfs_\w+"  # Anthropic's and TelemetryFlow's keys
+    r"|(?i:(?<=bearer ))[\w.~+/=-]{16,}"
+    r"|(?<=://)[^\s/@\"']+(?=@)"  # user and password in a URL
+)
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROLS_WITHIN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
+
+_log = logging.getLogger("tfo_mcp")
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send the project's log, and the warnings of libraries, where `settings.logging` says.
+
+    Raises:
+        ConfigurationError: the log file cannot be opened.
+    """
+    stream = _open(settings.logging)
+    hidden = [text for secret in secrets_of(settings) if len(text := secret.reveal()) >= _SHORTEST_SECRET]
+    hidden += [json.dumps(text, ensure_ascii=False)[1:-1] for text in hidden]
+    for handler in list(logging.root.handlers):
+        if isinstance(handler, _BackgroundHandler):
+            logging.root.removeHandler(handler)
+            handler.close()
+    logging.root.addHandler(_BackgroundHandler(stream, settings.logging.format, hidden))
+    level = logging.getLevelNamesMapping()[settings.logging.level.upper()]
+    _log.setLevel(level)
+    # Below a warning, libraries tell what stands in requests.
+    logging.root.setLevel(max(level, logging.WARNING))
+
+
+def report_unforeseen(error_id: str, error: BaseException) -> None:
+    """Log an error of which its caller is told no more than `error_id`."""
+    _log.error("unforeseen error %s", error_id, exc_info=error, extra={"error_id": error_id})
+
+
+def _open(settings: LoggingSettings) -> io.RawIOBase:
+    # Unbuffered: a thread that hangs in a write would hold the lock of a buffer, which the exit needs.
+    try:
+        if settings.output == "stderr":
+            return io.FileIO(_STDERR, "wb", closefd=False)
+        return io.FileIO(settings.output, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+    except OSError as error:
+        raise ConfigurationError(f"logging.output: cannot open {settings.output!r}: {error.strerror}") from None
+
+
+class _BackgroundHandler(logging.Handler):
+    """Queues records; a daemon thread of its own renders and writes them."""
+
+    def __init__(self, stream: io.RawIOBase, style: str, hidden: Iterable[str]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._style = style
+        self._hidden = tuple(hidden)
+        self._queue: SimpleQueue[logging.LogRecord | threading.Event | None] = SimpleQueue()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write_all, name="tfo-mcp-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._queue.qsize() >= _BACKLOG:
+            self._dropped += 1
+            return
+        record = copy.copy(record)
+        record.__dict__.pop("message", None)  # the formatter of another handler leaves it
+        try:
+            # Now, because what the arguments refer to may change before the thread comes to it.
+            record.msg, record.args = record.getMessage(), None
+        except Exception:  # noqa: BLE001  # a log call with the wrong arguments must not fail its caller
+            record.msg, record.args = str(record.msg), None
+        if self._dropped:
+            record.__dict__["dropped"], self._dropped = self._dropped, 0
+        self._queue.put(record)
+
+    def flush(self) -> None:
+        written = threading.Event()
+        self._queue.put(written)
+        written.wait(_PATIENCE)
+
+    def close(self) -> None:
+        self.flush()
+        self._queue.put(None)
+        self._thread.join(_PATIENCE / 10)  # at once, unless the flush waited in vain
+        super().close()
+
+    def _write_all(self) -> None:
+        render: Callable[[logging.LogRecord], str] | None = None
+        with self._stream:
+            while (item := self._queue.get()) is not None:
+                if isinstance(item, threading.Event):
+                    item.set()
+                    continue
+                render = render or _renderer(self._style, self._hidden)
+                try:
+                    line = render(item)
+                except Exception as error:  # noqa: BLE001  # whatever the `repr` of a logged value raises
+                    line = f"a record of {item.name} cannot be rendered: {type(error).__name__}"
+                _write(self._stream, line)
+
+
+def _write(stream: io.RawIOBase, line: str) -> None:
+    rest = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
+    try:
+        while rest:
+            written = stream.write(rest)
+            if written is None:  # somebody who shares stderr has made it non-blocking
+                select.select((), (stream,), ())
+            else:
+                rest = rest[written:]
+    except OSError:
+        pass  # nobody reads any more, or the disk is full: there is nowhere left to say so
+
+
+def _renderer(style: str, hidden: tuple[str, ...]) -> Callable[[logging.LogRecord], str]:
+    from structlog import dev, processors, stdlib
+
+    def redact(_logger: object, _method: str, rendered: EventDict) -> str:
+        text = str(rendered)
+        for secret in hidden:
+            text = text.replace(secret, "***")
+        return _SECRETS.sub("***", text).translate(_CONTROLS_WITHIN_LINES)
+
+    as_json: tuple[Processor, ...] = (processors.format_exc_info, processors.JSONRenderer(ensure_ascii=False))
+    as_text: tuple[Processor, ...] = (
+        _in_one_line,
+        dev.ConsoleRenderer(colors=False, exception_formatter=dev.plain_traceback),
+    )
+    return stdlib.ProcessorFormatter(
+        foreign_pre_chain=(_add_origin, stdlib.ExtraAdder()),
+        processors=(
+            stdlib.ProcessorFormatter.remove_processors_meta,
+            *(as_json if style == "json" else as_text),
+            redact,
+        ),
+    ).format
+
+
+def _add_origin(_logger: object, level: str, event: EventDict) -> EventDict:
+    record: logging.LogRecord = event["_record"]
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return {"timestamp": moment, "level": level, "logger": record.name, **event}
+
+
+def _in_one_line(_logger: object, _level: str, event: EventDict) -> EventDict:
+    # Otherwise whoever chooses a name that is logged could write lines of his own.
+    return {key: value.translate(_CONTROLS) if isinstance(value, str) else value for key, value in event.items()}

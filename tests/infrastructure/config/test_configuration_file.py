@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.infrastructure.config.world import load, refusal
+from tfo_mcp.infrastructure.config import ConfigurationError, Loaded, Settings, load_settings
+
+
+def search(cwd: Path, config_path: Path | None = None, **environ: str) -> Loaded:
+    return load_settings(config_path=config_path, flags={}, environ=environ, cwd=cwd)
+
+
+def named(name: str) -> str:
+    return f"server: {{name: {name}}}\n"
+
+
+def test_the_file_is_the_named_one_else_the_variables_else_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("tfo-mcp/config", "variable", "flag"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(named(name))
+
+    users = search(tmp_path)
+    variables = search(tmp_path, TELEMETRYFLOW_MCP_CONFIG="variable.yaml")
+    flags = search(tmp_path, Path("flag.yaml"), TELEMETRYFLOW_MCP_CONFIG="variable.yaml")
+
+    assert (users.settings.server.name, users.source) == ("tfo-mcp/config", tmp_path / "tfo-mcp" / "config.yaml")
+    assert (variables.settings.server.name, variables.source) == ("variable", tmp_path / "variable.yaml")
+    assert (flags.settings.server.name, flags.source) == ("flag", tmp_path / "flag.yaml")
+
+
+@pytest.mark.parametrize("name", ["tfo-mcp.yaml", "configs/tfo-mcp.yaml"])
+def test_a_file_in_the_working_directory_is_named_and_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    found = tmp_path / name
+    found.parent.mkdir(exist_ok=True)
+    found.write_text(named("intruder"))
+
+    loaded = search(tmp_path)
+
+    assert loaded.settings.server.name == Settings().server.name
+    (warning,) = loaded.warnings
+    assert warning == (
+        f"{found} is not read, because a working directory may be anybody's: name it with --config, "
+        f"or move it to {tmp_path}/config/tfo-mcp/config.yaml or /etc/tfo-mcp/config.yaml"
+    )
+
+
+def test_a_file_in_the_working_directory_that_is_named_is_read(tmp_path: Path) -> None:
+    (tmp_path / "tfo-mcp.yaml").write_text(named("mine"))
+
+    loaded = search(tmp_path, Path("tfo-mcp.yaml"))
+
+    assert loaded.settings.server.name == "mine"
+    assert not loaded.warnings
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+
+    with pytest.raises(ConfigurationError, match=f"^--config: there is no file {missing}$"):
+        search(tmp_path, Path("missing.yaml"))
+    with pytest.raises(ConfigurationError, match=f"^TELEMETRYFLOW_MCP_CONFIG: there is no file {missing}$"):
+        search(tmp_path, TELEMETRYFLOW_MCP_CONFIG="missing.yaml")
+
+
+def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path} cannot be read: Is a directory$"):
+        search(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "claude:\n  # api_key: x\n", "\ufefftools: {}\n"])
+def test_a_file_that_says_nothing_changes_nothing(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, text).settings == Settings()
+
+
+def test_an_empty_value_in_the_file_is_not_set(tmp_path: Path) -> None:
+    settings = load(tmp_path, "claude: {base_url: '', max_tokens: null}").settings
+
+    assert (settings.claude.base_url, settings.claude.max_tokens) == (None, 4096)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("server:\n  name: a\n  nme: b\n", "line 3: unknown setting 'nme' in section 'server'; did you mean 'name'?"),
+        ("server:\n  zzz: b\n", "line 2: unknown setting 'zzz' in section 'server'"),
+        ("\nclaud: {max_tokens: 5}\n", "line 2: unknown section 'claud'; did you mean 'claude'?"),
+        ("zzz: 5\n", "line 1: unknown section 'zzz'"),
+        ("mcp: 5\n", "line 1: 'mcp' must be a mapping of settings"),
+        ("- mcp\n", "line 1: the file must be a mapping of sections to settings"),
+        ("mcp:\n  ? [a]\n  : 1\n", "line 2: a name must be text"),
+        ("mcp: {}\ntools: {}\nmcp: {}\n", "line 3: 'mcp' is here a second time, the first is in line 1"),
+        (
+            "mcp:\n  max_depth: 20\n  max_depth: 30\n",
+            "line 3: 'max_depth' is here a second time, the first is in line 2",
+        ),
+        ("claude:\n  max_tokens: many\n", "line 2: claude.max_tokens must be a whole number from 1 to 1000000"),
+        ("claude:\n  max_tokens: 1.5\n", "line 2: claude.max_tokens must be a whole number from 1 to 1000000"),
+        ("mcp:\n  tool_timeout: .inf\n", "line 2: mcp.tool_timeout must be a number above 0 and at most 86400"),
+        ("tools:\n  roots: /srv\n", "line 2: tools.roots must be a list of paths"),
+        ("tools:\n  roots: [/srv, 5]\n", "line 2: tools.roots must be a list of paths"),
+        ("telemetry:\n  headers: {a: 5}\n", "line 2: telemetry.headers must be a mapping of names to text"),
+        ("claude:\n  api_key: 5\n", "line 2: claude.api_key must be text"),
+        ("claude:\n  api_key: &a [*a]\n", "line 2: found unconstructable recursive node"),
+        ("telemetry:\n  environment: 2026-13-45\n", "line 2: the value of 'environment' cannot be read"),
+        ("server: {name: !x 1}\n", "line 1: could not determine a constructor for the tag '!x'"),
+        ("server: [\n", "line 2: expected the node content, but found '<stream end>'"),
+        ("server:\n\tname: x\n", "line 2: found character '\\t' that cannot start any token"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
+    assert refusal(tmp_path, text) == sentence
+
+
+def test_text_that_is_no_yaml_is_refused_without_quoting_it(tmp_path: Path) -> None:
+    assert "sk-ant" not in refusal(tmp_path, "claude:\n  api_key: sk-ant-1: x\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"server:\n  name: \xff\n", ", line 2: the file is not UTF-8 text"),
+        (b"server: {name: \x07}", " has a character that YAML does not allow"),
+        (b"[" * 100_000, " is nested too deep"),
+        (b"#" * (1024 * 1024 + 1), " is larger than 1048576 bytes"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, data: bytes, sentence: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(data)
+
+    with pytest.raises(ConfigurationError) as refused:
+        search(tmp_path, file)
+
+    assert str(refused.value) == f"{file}{sentence}"
+
+
+def test_without_a_file_no_yaml_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from tfo_mcp.infrastructure import config, logs\n"
+        "loaded = config.load_settings(config_path=None, flags={}, environ={}, cwd=pathlib.Path.cwd())\n"
+        "logs.configure_logging(loaded.settings)\n"
+        "print(sorted({'yaml', 'structlog', 'difflib', 'pydantic'} & set(sys.modules)))"
+    )
+
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"XDG_CONFIG_HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert answer.stdout == "[]\n"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec.inspect
+
+from tfo_mcp.infrastructure.config import Secret
+from tfo_mcp.infrastructure.config.environment import variables_of
+from tfo_mcp.infrastructure.config.settings import SECTIONS
+from tfo_mcp.infrastructure.config.values import expected
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
+
+
+def described_settings() -> list[str]:
+    """A table row for each setting, from the Structs."""
+    rows: list[str] = []
+    for section, struct in SECTIONS.items():
+        info = cast("msgspec.inspect.StructType", msgspec.inspect.type_info(struct))
+        for field in info.fields:
+            name = f"{section}.{field.name}"
+            metadata = cast("dict[str, str]", cast("Any", field.type).extra_json_schema)
+            variables = "<br>".join(f"`{variable}`" for variable in variables_of(name))
+            rows.append(
+                f"| `{name}` | {_default(field.default)} | {expected(section, field.name)} "
+                f"| {metadata['description']} | {variables} |"
+            )
+    return rows
+
+
+def _default(value: object) -> str:
+    if value is None or value is msgspec.NODEFAULT or (isinstance(value, Secret) and not value):
+        return "not set"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def test_the_reference_describes_every_setting_and_no_other() -> None:
+    documented = [line for line in REFERENCE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+
+    assert documented == described_settings()
+
+
+def test_the_reference_names_the_section_of_each_table() -> None:
+    headings = [line for line in REFERENCE.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+
+    assert [heading for heading in headings if heading.startswith("## `")] == [f"## `{name}`" for name in SECTIONS]
