@@ -200,6 +200,7 @@ class Server:
         await asyncio.wait(
             [
                 asyncio.ensure_future(self._sessions.flush(budget)),
+                asyncio.ensure_future(self._claude.close()),
                 asyncio.ensure_future(asyncio.to_thread(self._telemetry.shutdown, budget)),
             ],
             timeout=budget,

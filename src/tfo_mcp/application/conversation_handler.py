@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from tfo_mcp.application.bus import RequestInfo
@@ -18,8 +18,8 @@ from tfo_mcp.application.ports import (
     Telemetry,
 )
 from tfo_mcp.application.tool_handler import ToolHandler
-from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.errors import ClaudeFailure, ConversationNotFound
+from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.errors import ClaudeFailure, ConversationBusy, ConversationNotFound, StorageUnavailable
 from tfo_mcp.domain.identifiers import parse_conversation_id
 from tfo_mcp.domain.message import ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.tool import Tool, ToolRegistry
@@ -103,11 +103,12 @@ class ConversationHandler:
         while True:
             answer = await self._ask(conversation, command.max_tokens or self._policy.max_tokens, info)
             usage, steps = usage + answer.usage, steps + 1
-            uses = answer.message.tool_uses
+            # With any other stop reason the last call's input is cut off.
+            uses = answer.message.tool_uses if answer.message.stop_reason == "tool_use" else ()
             if not uses or steps == self._policy.max_steps:
                 break
             tool_calls += len(uses)
-            conversation.add_tool_answers(await self._use_tools(uses, info))
+            await self._use_tools(uses, conversation, info)
         return Turn(
             conversation_id=conversation.id,
             text=answer.message.text,
@@ -132,11 +133,13 @@ class ConversationHandler:
             answer = await self._request(request, conversation, info)
         except ClaudeFailure as failure:
             conversation.request_failed(failure, max_failures=self._policy.max_failures)
-            await self._commit(conversation)
+            if conversation.state is not ConversationState.CLOSED:
+                failure.kept_in = conversation.id
+            await self._settle(conversation)
             raise
-        except BaseException:  # a cancellation, or a fault of ours: either way nobody waits for the answer now
+        except BaseException:  # a cancellation, or a fault of ours: nobody waits for the answer now
             conversation.request_cancelled()
-            await self._commit(conversation)
+            await self._settle(conversation)
             raise
         conversation.response_received(answer.message)
         await self._commit(conversation)
@@ -175,10 +178,17 @@ class ConversationHandler:
     def _offered(self) -> Sequence[Tool]:
         return tuple(tool for tool in self._tools if tool.for_claude and tool.annotations.read_only)
 
-    async def _use_tools(self, uses: Sequence[ToolUse], info: RequestInfo) -> Sequence[ToolAnswer]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._use_tool(use, info)) for use in uses]
-        return [task.result() for task in tasks]
+    async def _use_tools(self, uses: Sequence[ToolUse], conversation: Conversation, info: RequestInfo) -> None:
+        """Run them side by side; commit each answer when it is there."""
+        running = [asyncio.create_task(self._use_tool(use, info)) for use in uses]
+        try:
+            for answer in asyncio.as_completed(running):
+                conversation.add_tool_answer(await answer)
+                await self._commit(conversation)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _use_tool(self, use: ToolUse, info: RequestInfo) -> ToolAnswer:
         """One tool call by Claude; what he may not call is answered, not run."""
@@ -191,8 +201,16 @@ class ConversationHandler:
     async def _commit(self, conversation: Conversation) -> None:
         self._publisher.publish(await self._conversations.save(conversation))
 
+    async def _settle(self, conversation: Conversation) -> None:
+        """Commit that a request ended badly; a commit that fails must not hide why.
+
+        What storage then still calls Waiting, a second cancellation's case too, the next send recovers.
+        """
+        with suppress(StorageUnavailable, ConversationBusy):
+            await self._commit(conversation)
+
     @asynccontextmanager
-    async def _lock(self, conversation_id: str) -> AsyncIterator[None]:
+    async def _lock(self, conversation_id: str) -> AsyncGenerator[None]:
         """One turn at a time in one conversation; a lock goes with its last user."""
         lock, users = self._locks.get(conversation_id, (asyncio.Lock(), 0))
         self._locks[conversation_id] = lock, users + 1

@@ -16,7 +16,7 @@ from tfo_mcp.domain.errors import ClaudeFailure, ConversationClosed
 from tfo_mcp.domain.events import ClaudeRequestFailed, ConversationCreated, DomainEvent, MessageAdded
 from tfo_mcp.domain.events import ConversationClosed as ConversationClosedEvent
 from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
-from tfo_mcp.domain.message import Block, Message, Text, ToolAnswer, Usage
+from tfo_mcp.domain.message import Message, Text, ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.state_machine import StateMachine
 
 _INTERRUPTED = "This tool call was interrupted before its result was recorded."
@@ -191,14 +191,13 @@ class Conversation:
             self._machine.fire(ConversationTrigger.FIRST_MESSAGE)
         elif self.state is ConversationState.ACTIVE:
             self._machine.fire(ConversationTrigger.ADD_MESSAGE)
-        open_calls = self._messages[-1].tool_uses if self._messages and self._messages[-1].role == "assistant" else ()
-        answers: list[Block] = [ToolAnswer(call.id, _INTERRUPTED, is_error=True) for call in open_calls]
+        answers = [ToolAnswer(call.id, _INTERRUPTED, is_error=True) for call in self._open_calls()]
         self._append(Message("user", (*answers, Text(text))))
 
-    def add_tool_answers(self, answers: Sequence[ToolAnswer]) -> None:
-        """Append the answers to the tool calls of the last message."""
+    def add_tool_answer(self, answer: ToolAnswer) -> None:
+        """Append the answer to one tool call of the assistant's last message; each is a step of its own."""
         self._machine.fire(ConversationTrigger.ADD_MESSAGE)
-        self._append(Message("user", tuple(answers)))
+        self._append(Message("user", (answer,)))
 
     def request_sent(self) -> None:
         """Active → Waiting. A retry out of Error stays there until it succeeds."""
@@ -214,7 +213,7 @@ class Conversation:
 
     def request_failed(self, failure: ClaudeFailure, *, max_failures: int) -> None:
         """Waiting → Error, and → Closed after `max_failures` in a row that count."""
-        if self.state is ConversationState.WAITING:
+        if self.state is not ConversationState.ERROR:
             self._machine.fire(ConversationTrigger.API_ERROR)
         self.failures += failure.counts
         self._publish(
@@ -226,13 +225,13 @@ class Conversation:
                 failures=self.failures,
             )
         )
-        if self.failures >= max_failures:
+        if failure.counts and self.failures >= max_failures:
             self._machine.fire(ConversationTrigger.MAX_RETRIES)
             self._publish_closed(f"{self.failures} requests to Claude failed in a row")
 
     def request_cancelled(self) -> None:
-        """Waiting → Active: the client no longer wants the answer."""
-        if self.state is ConversationState.WAITING:
+        """Waiting → Active: the client no longer wants the answer. A retry out of Error stays there."""
+        if self.state is not ConversationState.ERROR:
             self._machine.fire(ConversationTrigger.CANCELLED)
 
     def close(self) -> None:
@@ -240,10 +239,22 @@ class Conversation:
         self._machine.fire(ConversationTrigger.CLOSE)
         self._publish_closed("closed")
 
+    def _open_calls(self) -> Sequence[ToolUse]:
+        """The tool calls of the assistant's last message that nothing has answered."""
+        answered: set[str] = set()
+        for message in reversed(self._messages):
+            if message.role == "assistant":
+                return [call for call in message.tool_uses if call.id not in answered]
+            answered.update(block.tool_use_id for block in message.content if isinstance(block, ToolAnswer))
+        return ()
+
     def _append(self, message: Message) -> None:
         self._publish(
             MessageAdded(
-                aggregate_id=self.id, principal=self.principal, position=len(self._messages), role=message.role
+                aggregate_id=self.id,
+                principal=self.principal,
+                position=len(self._messages),
+                role=message.role,
             )
         )
         self._messages.append(message)

@@ -169,6 +169,9 @@ class ClaudeFailure(ToolFailure):
         request_id: the API's own id of the request, where it gave one.
         counts: whether it counts towards `claude.max_failures` (DESIGN §4: an expired key must not
             close people's conversations).
+
+    Attributes:
+        kept_in: the conversation that keeps the user's message, where it can be continued.
     """
 
     error_type = "claude_error"
@@ -180,6 +183,13 @@ class ClaudeFailure(ToolFailure):
         self.status = status
         self.request_id = request_id
         self.counts = counts
+        self.kept_in: str | None = None
+
+    def __str__(self) -> str:
+        sentence = super().__str__()
+        if self.kept_in is None:
+            return sentence
+        return f"{sentence}; the message is kept, continue with conversation_id {self.kept_in!r}"
 
 
 class ClaudeNotConfigured(ClaudeFailure):

@@ -75,8 +75,8 @@ def block_from_json(data: Mapping[str, Any]) -> Block:
     match data:
         case {"type": "text", "text": str(text), **rest} if not rest.get("citations"):
             return Text(text)
-        case {"type": "tool_use", "id": str(use_id), "name": str(name), "input": dict() as arguments}:
-            return ToolUse(use_id, name, arguments)  # pyright: ignore[reportUnknownArgumentType]  # JSON by nature
+        case {"type": "tool_use", "id": str(use_id), "name": str(name), "input": {**arguments}}:
+            return ToolUse(use_id, name, arguments)
         case {"type": "tool_result", "tool_use_id": str(use_id), "content": str(content)}:
             return ToolAnswer(use_id, content, bool(data.get("is_error")))
         case _:

@@ -9,7 +9,13 @@ import time
 from enum import Enum
 
 from tfo_mcp.domain.errors import SessionAlreadyInitialized, SessionClosing, SessionNotInitialized
-from tfo_mcp.domain.events import DomainEvent, SessionClosed, SessionCreated, SessionFailed, SessionInitialized
+from tfo_mcp.domain.events import (
+    DomainEvent,
+    SessionClosed,
+    SessionCreated,
+    SessionFailed,
+    SessionInitialized,
+)
 from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL, SessionId, new_session_id
 from tfo_mcp.domain.state_machine import StateMachine
 

@@ -1,0 +1,113 @@
+"""The tool that talks to Claude: each call is one turn of a conversation that lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from tfo_mcp.application.commands import SendMessage
+from tfo_mcp.application.conversation_handler import Turn
+from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
+
+_NO_KEY = " It needs an Anthropic API key, and none is configured: calls fail until there is one."
+
+
+def conversation_tools(*, default_model: str, has_key: bool, max_message: int, timeout: float) -> list[Tool]:
+    """`claude_conversation`.
+
+    Args:
+        default_model: the model of a conversation that names none, for the description.
+        has_key: whether Claude can be asked at all; if not, the description says so to whoever chooses tools.
+        max_message: characters that a message or a system prompt may have.
+        timeout: seconds that one turn may take, its tool calls included.
+    """
+    return [
+        Tool(
+            name="claude_conversation",
+            title="Talk to Claude",
+            description=(
+                "Send a message to Claude and get the answer. Claude may use this server's read-only tools for it. "
+                "The conversation is kept: pass the conversation_id of an earlier answer to continue there, "
+                "or leave it out to start a new one." + ("" if has_key else _NO_KEY)
+            ),
+            input_schema=_input_schema(default_model, max_message),
+            output_schema=_OUTPUT_SCHEMA,
+            run=_send,
+            mode=ToolMode.TASK,
+            annotations=ToolAnnotations(read_only=False, destructive=False, idempotent=False, open_world=True),
+            timeout=timeout,
+            for_claude=False,
+        )
+    ]
+
+
+def _input_schema(default_model: str, max_message: int) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "message": {
+                "type": "string",
+                "description": "What to say to Claude.",
+                "minLength": 1,
+                "maxLength": max_message,
+                "pattern": r"\S",  # the API refuses a text of blanks, and with it every later message
+            },
+            "conversation_id": {
+                "type": "string",
+                "description": "The conversation to continue. Left out: a new one.",
+            },
+            "system_prompt": {
+                "type": "string",
+                "description": "Instructions to Claude, from now on in this conversation.",
+                "maxLength": max_message,
+            },
+            "model": {
+                "type": "string",
+                "description": f"The Claude model, from now on in this conversation; a new one has {default_model}.",
+                "minLength": 1,
+                "maxLength": 200,
+            },
+            "max_tokens": {
+                "type": "integer",
+                "description": "The most tokens that one answer of Claude may have.",
+                "minimum": 1,
+            },
+        },
+        "required": ["message"],
+        "additionalProperties": False,
+    }
+
+
+_COUNT = {"type": "integer", "minimum": 0}
+
+_OUTPUT_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "conversation_id": {"type": "string"},
+        "text": {"type": "string"},
+        "model": {"type": "string"},
+        "stop_reason": {"type": "string", "description": "The API's, or max_steps: Claude wanted still more tools."},
+        "usage": {
+            "type": "object",
+            "properties": {
+                "input_tokens": _COUNT,
+                "output_tokens": _COUNT,
+                "cache_read_tokens": _COUNT,
+                "cache_write_tokens": _COUNT,
+            },
+            "required": ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"],
+        },
+        "tool_calls": _COUNT,
+    },
+    "required": ["conversation_id", "text", "model", "stop_reason", "usage", "tool_calls"],
+}
+
+
+async def _send(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+    """The schema's properties are the command's fields, the output schema's those of the turn."""
+    turn: Turn = await context.dispatch(SendMessage(**arguments))
+    stopped = "" if turn.stop_reason == "end_turn" else f", stopped by {turn.stop_reason}"
+    # Clients that show text only must be able to continue the conversation too.
+    text = f"{turn.text}\n\n[conversation_id: {turn.conversation_id}{stopped}]".lstrip()
+    return ToolResult(text, structured=asdict(turn))

@@ -1,0 +1,611 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.claude import fake_claude
+from tests.support.fakes import InMemoryConversations
+from tests.support.tool_calls import ToolBench
+from tfo_mcp.application.commands import SendMessage
+from tfo_mcp.application.conversation_handler import ConversationHandler, Turn, TurnPolicy
+from tfo_mcp.application.ports import (
+    ClaudeRequest,
+    ClaudeResponse,
+    ClaudeService,
+    ConversationRepository,
+)
+from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.errors import (
+    ClaudeFailure,
+    ClaudeNotConfigured,
+    ConversationBusy,
+    ConversationClosed,
+    ConversationNotFound,
+    StorageUnavailable,
+)
+from tfo_mcp.domain.events import DomainEvent
+from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
+from tfo_mcp.domain.message import Block, Message, Text, ToolAnswer, ToolUse, Usage
+from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolRegistry, ToolResult
+from tfo_mcp.infrastructure.claude import AnthropicClaude
+
+DEADLINE = 20.0
+
+# --- the world -----------------------------------------------------------------------------------------
+
+
+class Silence:
+    """Claude does not answer before `over` is set."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.over = asyncio.Event()
+
+
+Step = Message | ClaudeFailure | Silence
+
+
+class ScriptedClaude:
+    """`ClaudeService` that plays one step a request and then says "Done."."""
+
+    def __init__(self, steps: Iterable[Step], *, configured: bool = True) -> None:
+        self._steps = list(steps)
+        self._configured = configured
+        self.requests: list[ClaudeRequest] = []
+
+    def check_configured(self) -> None:
+        if not self._configured:
+            raise ClaudeNotConfigured
+
+    async def create_message(self, request: ClaudeRequest) -> ClaudeResponse:
+        self.check_configured()
+        self.requests.append(request)
+        step = self._steps.pop(0) if self._steps else says("Done.")
+        if isinstance(step, Silence):
+            step.asked.set()
+            await step.over.wait()
+            step = says("Done.")
+        if isinstance(step, ClaudeFailure):
+            raise step
+        assert step.usage is not None
+        return ClaudeResponse(message=step, usage=step.usage, request_id="req_1")
+
+
+class Storage:
+    """A repository whose storage can be taken away."""
+
+    def __init__(self) -> None:
+        self._inner: ConversationRepository = InMemoryConversations()
+        self.available = True
+
+    async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
+        return await self._inner.get(conversation_id, principal)
+
+    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
+        await asyncio.sleep(0)  # a database is never at once
+        if not self.available:
+            raise StorageUnavailable("the disk is full")
+        return await self._inner.save(conversation)
+
+
+class World(ToolBench):
+    """A conversation handler with everything that it needs. Two with one storage are two processes."""
+
+    def __init__(
+        self,
+        *steps: Step,
+        claude: ClaudeService | None = None,
+        tools: Sequence[Tool] = (),
+        storage: Storage | None = None,
+        max_steps: int = 20,
+    ) -> None:
+        super().__init__(tools)
+        self.scripted = ScriptedClaude(steps)
+        self.storage = storage or Storage()
+        self.conversations = ConversationHandler(
+            self.storage,
+            claude or self.scripted,
+            ToolRegistry(tools),
+            self.handler,
+            telemetry=self.telemetry,
+            publisher=self.publisher,
+            policy=TurnPolicy(default_model="claude-test-1", max_tokens=100, max_failures=3, max_steps=max_steps),
+        )
+
+    async def send(
+        self, message: str = "Hello", conversation_id: str | None = None, *, principal: str = "local"
+    ) -> Turn:
+        return await self.command(SendMessage(message, conversation_id), principal=principal)
+
+    async def command(self, command: SendMessage, *, principal: str = "local") -> Turn:
+        return await self.conversations.send(command, replace(self.info(measured=False), principal=principal))
+
+    @property
+    def ended(self) -> list[tuple[str, Outcome, str | None]]:
+        """Name, outcome and error type of every span, in the order of their starts."""
+        return [(span.name, *span.ended) for span in self.telemetry.spans if span.ended]
+
+    @property
+    def locks(self) -> Mapping[str, object]:
+        """The lock table, which nothing else shows."""
+        return self.conversations._locks  # pyright: ignore[reportPrivateUsage]
+
+    async def stored(self, conversation_id: str | None) -> Conversation:
+        assert conversation_id is not None
+        conversation = await self.storage.get(ConversationId(conversation_id), "local")
+        assert conversation is not None
+        return conversation
+
+    def created(self) -> str:
+        """The conversation that was created."""
+        (conversation_id,) = {
+            event.aggregate_id for event in self.publisher.events if event.name == "ConversationCreated"
+        }
+        return conversation_id
+
+
+def says(*content: str | Block, stop_reason: str | None = None) -> Message:
+    blocks = tuple(Text(block) if isinstance(block, str) else block for block in content)
+    default = "tool_use" if any(isinstance(block, ToolUse) for block in blocks) else "end_turn"
+    return Message(
+        "assistant",
+        blocks,
+        usage=Usage(10, 5, 2, 1),
+        model="claude-test-1",
+        stop_reason=stop_reason or default,
+    )
+
+
+def uses(*names: str) -> Message:
+    return says("Wait.", *(ToolUse(f"toolu_{name}", name, {}) for name in names))
+
+
+def tool(name: str, run: Callable[[], Any] = lambda: None, *, read_only: bool = True, for_claude: bool = True) -> Tool:
+    """A tool that awaits what `run` gives and then says its name."""
+
+    async def call(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+        waiting = run()
+        if waiting is not None:
+            await waiting
+        return ToolResult(f"{name} ran")
+
+    return Tool(
+        name=name,
+        title=name,
+        description=name,
+        input_schema={"type": "object"},
+        run=call,
+        mode=ToolMode.TASK,
+        annotations=ToolAnnotations(read_only=read_only),
+        for_claude=for_claude,
+    )
+
+
+def texts(conversation: Conversation) -> list[str]:
+    """Every block in short."""
+    shown: list[str] = []
+    for message in conversation.messages:
+        for block in message.content:
+            match block:
+                case Text(text):
+                    shown.append(f"{message.role}: {text}")
+                case ToolUse(name=name):
+                    shown.append(f"{message.role} uses {name}")
+                case ToolAnswer(tool_use_id, content, is_error):
+                    shown.append(f"{tool_use_id}: {'failed: ' if is_error else ''}{content}")
+                case _:
+                    shown.append("?")
+    return shown
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110  # what it waits for has no event
+            await asyncio.sleep(0)
+
+
+# --- turns ---------------------------------------------------------------------------------------------
+
+
+def test_a_first_message_starts_a_conversation_that_the_next_one_continues() -> None:
+    async def scenario() -> None:
+        world = World(says("Hello, you."), says("Still here."))
+        first = await world.command(SendMessage("Hello", system_prompt="Be brief."))
+        assert first == Turn(
+            conversation_id=world.created(),
+            text="Hello, you.",
+            model="claude-test-1",
+            stop_reason="end_turn",
+            usage=Usage(10, 5, 2, 1),
+            tool_calls=0,
+        )
+        await world.command(SendMessage("And now?", first.conversation_id, model="claude-test-2", max_tokens=7))
+        stored = await world.stored(first.conversation_id)
+        assert stored.state is ConversationState.ACTIVE
+        assert texts(stored) == [
+            "user: Hello",
+            "assistant: Hello, you.",
+            "user: And now?",
+            "assistant: Still here.",
+        ]
+        opened, continued = world.scripted.requests
+        assert (opened.model, opened.max_tokens, opened.system) == ("claude-test-1", 100, "Be brief.")
+        assert (continued.model, continued.max_tokens, continued.system) == ("claude-test-2", 7, "Be brief.")
+        assert [event.name for event in world.publisher.events] == ["ConversationCreated"] + ["MessageAdded"] * 4
+        assert world.ended == [("claude.request", "completed", None)] * 2
+
+    asyncio.run(scenario())
+
+
+def test_claude_runs_the_tools_it_asks_for_and_answers_with_their_results() -> None:
+    async def scenario() -> None:
+        world = World(uses("look", "list"), says("I looked."), tools=[tool("look"), tool("list")])
+        turn = await world.send()
+        assert (turn.text, turn.tool_calls, turn.usage) == ("I looked.", 2, Usage(20, 10, 4, 2))
+        assert sorted(texts(await world.stored(turn.conversation_id))[4:6]) == [
+            "toolu_list: list ran",
+            "toolu_look: look ran",
+        ]
+        assert world.ended[1:3] == [
+            ("execute_tool look", "completed", None),
+            ("execute_tool list", "completed", None),
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_claude_is_offered_read_only_tools_only_and_cannot_run_others() -> None:
+    async def scenario() -> None:
+        ran: list[str] = []
+        tools = [
+            tool("look"),
+            tool("erase", lambda: ran.append("erase"), read_only=False),
+            tool("secret", lambda: ran.append("secret"), for_claude=False),
+        ]
+        world = World(uses("erase", "secret", "no_such"), tools=tools)
+        turn = await world.send()
+        assert [offered.name for offered in world.scripted.requests[0].tools] == ["look"]
+        assert texts(await world.stored(turn.conversation_id))[5:8] == [
+            f"toolu_{name}: failed: there is no tool {name!r} in this conversation"
+            for name in ("erase", "secret", "no_such")
+        ]
+        assert ran == []
+
+    asyncio.run(scenario())
+
+
+def test_a_tool_call_that_the_token_limit_cut_off_is_not_run_and_does_not_block_the_conversation() -> None:
+    async def scenario() -> None:
+        ran: list[str] = []
+        cut = says("Wait.", ToolUse("toolu_look", "look", {}), stop_reason="max_tokens")
+        world = World(cut, tools=[tool("look", lambda: ran.append("look"))])
+        turn = await world.send()
+        assert (turn.text, turn.stop_reason, turn.tool_calls, ran) == ("Wait.", "max_tokens", 0, [])
+        await world.send("Go on", turn.conversation_id)
+        assert texts(await world.stored(turn.conversation_id))[3].startswith("toolu_look: failed: ")
+
+    asyncio.run(scenario())
+
+
+def test_a_turn_ends_after_its_last_step_and_the_next_message_answers_what_is_open() -> None:
+    async def scenario() -> None:
+        world = World(uses("look"), uses("look"), tools=[tool("look")], max_steps=2)
+        turn = await world.send()
+        assert (turn.stop_reason, turn.tool_calls, len(world.scripted.requests)) == ("max_steps", 1, 2)
+        assert (await world.send("Go on", turn.conversation_id)).text == "Done."
+
+    asyncio.run(scenario())
+
+
+def test_each_tool_answer_is_stored_when_it_is_there_and_survives_a_cancelled_turn() -> None:
+    async def scenario() -> None:
+        never = asyncio.Event()
+        world = World(uses("slow", "fast"), tools=[tool("slow", never.wait), tool("fast")])
+        sending = asyncio.create_task(world.send())
+        await until(lambda: sum(event.name == "MessageAdded" for event in world.publisher.events) == 3)
+        conversation_id = world.created()
+        assert texts(await world.stored(conversation_id))[-1] == "toolu_fast: fast ran"
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert ("execute_tool slow", "cancelled", None) in world.ended
+        await world.send("Go on", conversation_id)
+        assert texts(await world.stored(conversation_id))[4:7] == [
+            "toolu_fast: fast ran",
+            "toolu_slow: failed: This tool call was interrupted before its result was recorded.",
+            "user: Go on",
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_storage_that_fails_between_tool_answers_is_what_the_client_is_told() -> None:
+    async def scenario() -> None:
+        never = asyncio.Event()
+
+        def take_storage_away() -> None:
+            world.storage.available = False
+
+        world = World(uses("look", "slow"), tools=[tool("look", take_storage_away), tool("slow", never.wait)])
+        with pytest.raises(StorageUnavailable):
+            await world.send()
+        assert ("execute_tool slow", "cancelled", None) in world.ended
+
+    asyncio.run(scenario())
+
+
+# --- failures ------------------------------------------------------------------------------------------
+
+
+def test_a_failure_keeps_the_message_and_names_the_conversation_in_which_to_try_again() -> None:
+    async def scenario() -> None:
+        world = World(ClaudeFailure("overloaded", status=529, counts=True), says("Here I am."))
+        with pytest.raises(ClaudeFailure) as raised:
+            await world.send("Hello")
+        conversation_id = world.created()
+        assert str(raised.value) == (
+            f"overloaded; the message is kept, continue with conversation_id {conversation_id!r}"
+        )
+        stored = await world.stored(conversation_id)
+        assert (stored.state, stored.failures, texts(stored)) == (ConversationState.ERROR, 1, ["user: Hello"])
+        assert (await world.send("Please?", conversation_id)).text == "Here I am."
+        stored = await world.stored(conversation_id)
+        assert (stored.state, stored.failures) == (ConversationState.ACTIVE, 0)
+        assert world.ended[0] == ("claude.request", "failed", "529")
+
+    asyncio.run(scenario())
+
+
+def test_failures_in_a_row_close_the_conversation_and_it_can_still_be_read() -> None:
+    async def scenario() -> None:
+        world = World(*[ClaudeFailure("overloaded", status=529, counts=True) for _ in range(3)])
+        with pytest.raises(ClaudeFailure):
+            await world.send()
+        conversation_id = world.created()
+        with pytest.raises(ClaudeFailure):
+            await world.send("Again", conversation_id)
+        with pytest.raises(ClaudeFailure, match=r"^overloaded$"):
+            await world.send("Again", conversation_id)
+        with pytest.raises(ConversationClosed):
+            await world.send("Again", conversation_id)
+        stored = await world.stored(conversation_id)
+        assert stored.state is ConversationState.CLOSED
+        assert len(stored.messages) == 3
+        assert world.publisher.events[-1].name == "ConversationClosed"
+
+    asyncio.run(scenario())
+
+
+def test_a_rejected_key_closes_nothing_however_often_it_is_tried() -> None:
+    async def scenario() -> None:
+        world = World(*[ClaudeFailure("the key is rejected", status=401) for _ in range(10)])
+        conversation_id: str | None = None
+        for _ in range(10):
+            with pytest.raises(ClaudeFailure):
+                await world.send("Hello", conversation_id)
+            conversation_id = world.created()
+        assert (await world.send("Hello", conversation_id)).text == "Done."
+
+    asyncio.run(scenario())
+
+
+def test_storage_that_is_gone_does_not_hide_why_claude_failed() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        storage = Storage()
+
+        class Failing(ScriptedClaude):
+            async def create_message(self, request: ClaudeRequest) -> ClaudeResponse:
+                storage.available = False
+                raise ClaudeFailure("overloaded", status=529, counts=True)
+
+        world = World(claude=Failing([silence]), storage=storage)
+        with pytest.raises(ClaudeFailure, match="overloaded"):
+            await world.send()
+        storage.available = True
+        # Storage still says Waiting, which the next message recovers.
+        again = World(storage=storage)
+        assert (await again.send("Go on", world.created())).text == "Done."
+
+    asyncio.run(scenario())
+
+
+def test_without_a_key_nothing_is_stored() -> None:
+    async def scenario() -> None:
+        world = World(claude=ScriptedClaude([], configured=False))
+        with pytest.raises(ClaudeNotConfigured):
+            await world.send()
+        assert world.publisher.events == []
+
+    asyncio.run(scenario())
+
+
+def test_without_storage_nothing_is_sent() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.storage.available = False
+        with pytest.raises(StorageUnavailable):
+            await world.send()
+        assert world.scripted.requests == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("conversation_id", ["", "conv_1", "../../etc/passwd", new_conversation_id()])
+def test_a_conversation_that_is_not_there_is_said_not_to_be(conversation_id: str) -> None:
+    world = World()
+    with pytest.raises(ConversationNotFound, match="leave conversation_id out to start one"):
+        asyncio.run(world.send("Hello", conversation_id))
+    assert world.locks == {}
+
+
+def test_another_principals_conversation_is_not_there() -> None:
+    async def scenario() -> None:
+        world = World()
+        turn = await world.send()
+        with pytest.raises(ConversationNotFound):
+            await world.send("Hello", turn.conversation_id, principal="somebody else")
+
+    asyncio.run(scenario())
+
+
+# --- cancellation --------------------------------------------------------------------------------------
+
+
+async def waiting(world: World, silence: Silence) -> tuple[asyncio.Task[Turn], str]:
+    """A turn that waits for Claude."""
+    sending = asyncio.create_task(world.send())
+    await silence.asked.wait()
+    return sending, world.created()
+
+
+def test_a_cancelled_turn_keeps_its_message_and_leaves_the_conversation_active() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        world = World(silence, says("Go ahead."))
+        sending, conversation_id = await waiting(world, silence)
+        assert (await world.stored(conversation_id)).state is ConversationState.WAITING
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        stored = await world.stored(conversation_id)
+        assert (stored.state, texts(stored)) == (ConversationState.ACTIVE, ["user: Hello"])
+        assert world.ended == [("claude.request", "cancelled", None)]
+        assert (await world.send("Something else", conversation_id)).text == "Go ahead."
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("mishap", ["storage is gone", "a second cancellation"])
+def test_a_cancelled_turn_stays_cancelled_whatever_happens_meanwhile(mishap: str) -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        world = World(silence)
+        sending, conversation_id = await waiting(world, silence)
+        sending.cancel()
+        if mishap == "storage is gone":
+            world.storage.available = False
+        else:
+            await asyncio.sleep(0)  # the turn now stores that it was cancelled
+            assert not sending.done()
+            sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert sending.cancelled()
+        world.storage.available = True
+        assert (await world.stored(conversation_id)).state is ConversationState.WAITING
+        assert (await world.send("Go on", conversation_id)).text == "Done."
+
+    asyncio.run(scenario())
+
+
+# --- several at once -----------------------------------------------------------------------------------
+
+
+def test_sends_to_one_conversation_follow_each_other_and_leave_no_lock_behind() -> None:
+    async def scenario() -> None:
+        world = World()
+        conversation_id = (await world.send("0")).conversation_id
+        await asyncio.gather(*(world.send(str(number), conversation_id) for number in range(1, 20)))
+        stored = await world.stored(conversation_id)
+        assert [message.text for message in stored.messages if message.role == "user"] == list(map(str, range(20)))
+        assert [message.role for message in stored.messages] == ["user", "assistant"] * 20
+        assert world.locks == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_send_that_is_cancelled_while_it_waits_its_turn_does_nothing_and_leaves_no_lock_behind() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        world = World(says("Hello."), silence)
+        conversation_id = (await world.send("first")).conversation_id
+        working = asyncio.create_task(world.send("second", conversation_id))
+        await silence.asked.wait()
+        queued = asyncio.create_task(world.send("third", conversation_id))
+        await asyncio.sleep(0)
+        queued.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        silence.over.set()
+        await working
+        assert [message.text for message in (await world.stored(conversation_id)).messages] == [
+            "first",
+            "Hello.",
+            "second",
+            "Done.",
+        ]
+        assert world.locks == {}
+
+    asyncio.run(scenario())
+
+
+def test_conversations_do_not_wait_for_each_other() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        world = World(says("one"), silence)
+        conversation_id = (await world.send()).conversation_id
+        blocked = asyncio.create_task(world.send("Hello", conversation_id))
+        await silence.asked.wait()
+        assert (await world.send("another")).text == "Done."
+        silence.over.set()
+        await blocked
+
+    asyncio.run(scenario())
+
+
+def test_who_is_overtaken_by_another_process_is_told_so_and_overwrites_nothing() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        slow = World(silence)
+        sending, conversation_id = await waiting(slow, silence)
+        fast = World(says("I was first."), storage=slow.storage)
+        await fast.send("Me too", conversation_id)
+        silence.over.set()
+        with pytest.raises(ConversationBusy):
+            await sending
+        assert texts(await slow.stored(conversation_id)) == ["user: Hello", "user: Me too", "assistant: I was first."]
+
+    asyncio.run(scenario())
+
+
+# --- over the wire -------------------------------------------------------------------------------------
+
+
+def test_the_real_client_gets_the_tools_answers_and_the_history_through() -> None:
+    script = """
+    replies:
+      - {text: Wait., tool_use: [{name: look}, {name: list}]}
+      - {text: "{turns} turns, {tool_results}"}
+      - {text: "{turns} turns"}
+    """
+
+    async def scenario(base_url: str) -> tuple[Turn, Turn]:
+        claude = AnthropicClaude(
+            api_key="key", base_url=base_url, timeout=DEADLINE, max_retries=0, tracer_provider=lambda: None
+        )
+        world = World(claude=claude, tools=[tool("look"), tool("list")])
+        first = await world.send("Look around")
+        second = await world.send("And?", first.conversation_id)
+        await claude.close()
+        return first, second
+
+    with fake_claude(script) as api:
+        first, second = asyncio.run(scenario(api.base_url))
+        sent = api.requests()
+    assert first.text.endswith("3 turns, look ran\nlist ran")
+    assert first.tool_calls == 2
+    assert second.text.endswith("5 turns")
+    assert [one["status"] for one in sent] == [200, 200, 200]
+    assert [message["role"] for message in sent[-1]["body"]["messages"]] == [
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]

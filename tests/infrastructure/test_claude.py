@@ -1,0 +1,546 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from tests.support.claude import FakeClaude, fake_claude
+from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse
+from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
+from tfo_mcp.domain.message import Message, Text, ToolAnswer, ToolUse, Usage
+from tfo_mcp.domain.tool import Tool, ToolMode, ToolResult
+from tfo_mcp.infrastructure.claude import AnthropicClaude
+
+KEY = "sk-ant-secret"
+DEADLINE = 20.0
+
+ECHO = Tool(
+    name="echo",
+    title="Echo",
+    description="Gives back what it is given.",
+    input_schema={"type": "object", "properties": {"message": {"type": "string"}}},
+    run=lambda arguments, context: ToolResult(""),
+    mode=ToolMode.INLINE,
+)
+
+
+def service(
+    base_url: str,
+    *,
+    key: str | None = KEY,
+    timeout: float = DEADLINE,
+    retries: int = 0,
+    provider: TracerProvider | None = None,
+) -> AnthropicClaude:
+    return AnthropicClaude(
+        api_key=key, base_url=base_url, timeout=timeout, max_retries=retries, tracer_provider=lambda: provider
+    )
+
+
+def request(
+    *messages: Message, system: str | None = None, tools: Sequence[Tool] = (), model: str = "claude-test-1"
+) -> ClaudeRequest:
+    return ClaudeRequest(
+        model=model,
+        max_tokens=100,
+        system=system,
+        messages=messages or (Message("user", (Text("Hello"),)),),
+        tools=tools,
+    )
+
+
+async def ask(claude: AnthropicClaude, asked: ClaudeRequest | None = None) -> ClaudeResponse:
+    try:
+        return await claude.create_message(asked or request())
+    finally:
+        await claude.close()
+
+
+async def failure(claude: AnthropicClaude, asked: ClaudeRequest | None = None) -> ClaudeFailure:
+    with pytest.raises(ClaudeFailure) as raised:
+        await ask(claude, asked)
+    return raised.value
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    deadline = time.monotonic() + DEADLINE
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+# --- an API that says what the stand-in cannot ---
+
+
+class RawApi:
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self.requests = 0
+
+
+@asynccontextmanager
+async def raw_api(*answers: bytes, hang_up: bool = True) -> AsyncGenerator[RawApi]:
+    """Answer each request with the next of `answers`, the last one again and again, and hang up or fall silent."""
+    serving: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+        writer.write(answers[min(api.requests, len(answers) - 1)])
+        api.requests += 1
+        if not hang_up:
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    api = RawApi(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    try:
+        yield api
+    finally:
+        server.close()
+        await asyncio.wait_for(asyncio.gather(*filter(None, serving)), DEADLINE)
+
+
+def refusal(status: int, body: object, *headers: str) -> bytes:
+    encoded = json.dumps(body).encode()
+    head = [f"HTTP/1.1 {status} No", "content-type: application/json", f"content-length: {len(encoded)}", *headers]
+    return "\r\n".join([*head, "", ""]).encode() + encoded
+
+
+def events(*data: dict[str, Any], headers: str = "request-id: req_1\r\nconnection: close\r\n") -> bytes:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{headers}\r\n"
+    return head.encode() + b"".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in data)
+
+
+START: dict[str, Any] = {
+    "type": "message_start",
+    "message": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-test-1",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 7,
+            "output_tokens": 1,
+            "cache_read_input_tokens": 11,
+            "cache_creation_input_tokens": 13,
+        },
+    },
+}
+TEXT = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Half", "citations": None}}
+STOP = {"type": "content_block_stop", "index": 0}
+END = {
+    "type": "message_delta",
+    "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+    "usage": {"output_tokens": 5},
+}
+DONE = {"type": "message_stop"}
+
+# --- answers ---
+
+
+def test_a_text_comes_back_with_its_model_stop_reason_and_request_id() -> None:
+    with fake_claude("replies: [{text: Good morning.}]") as api:
+        answer = asyncio.run(ask(service(api.base_url)))
+    assert answer.message.text == "[simulated] No model was asked. Good morning."
+    assert (answer.message.role, answer.message.model, answer.message.stop_reason) == (
+        "assistant",
+        "claude-test-1",
+        "end_turn",
+    )
+    assert answer.message.usage == answer.usage
+    assert answer.usage.output_tokens > 0
+    assert (answer.request_id or "").startswith("req_")
+
+
+def test_tokens_read_from_and_written_to_the_cache_are_counted_apart() -> None:
+    async def scenario() -> ClaudeResponse:
+        async with raw_api(events(START, TEXT, STOP, END, DONE)) as api:
+            return await ask(service(api.base_url))
+
+    answer = asyncio.run(scenario())
+    assert answer.usage == Usage(input_tokens=7, output_tokens=5, cache_read_tokens=11, cache_write_tokens=13)
+    assert answer.message.content == (Text("Half"),)
+
+
+def test_a_block_that_nothing_here_acts_on_is_kept_as_the_api_wants_it_back() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+    unheard_of = {"type": "of_tomorrow", "value": {"deep": [1, None]}, "nothing": None}
+    started = [
+        {"type": "content_block_start", "index": index, "content_block": block}
+        for index, block in enumerate((thought, unheard_of))
+    ]
+
+    async def scenario() -> ClaudeResponse:
+        async with raw_api(events(START, *started, END, DONE)) as api:
+            return await ask(service(api.base_url))
+
+    assert [block.to_json() for block in asyncio.run(scenario()).message.content] == [
+        thought,
+        {"type": "of_tomorrow", "value": {"deep": [1, None]}},
+    ]
+
+
+def test_tool_calls_come_back_with_their_whole_input_nulls_included() -> None:
+    script = "replies: [{text: Wait., tool_use: [{name: echo, input: {message: hi, none: null, deep: [{a: null}]}}]}]"
+    with fake_claude(script) as api:
+        answer = asyncio.run(ask(service(api.base_url), request(tools=[ECHO])))
+    (use,) = answer.message.tool_uses
+    assert (use.name, use.input) == ("echo", {"message": "hi", "none": None, "deep": [{"a": None}]})
+    assert answer.message.stop_reason == "tool_use"
+
+
+def test_a_request_carries_the_history_the_tools_and_the_cache_mark_and_no_sampling_parameter() -> None:
+    history = (
+        Message("user", (Text("Hello"),)),
+        Message("assistant", (Text("Wait."), ToolUse("toolu_1", "echo", {"message": "hi"}))),
+        Message("user", (ToolAnswer("toolu_1", "hi"),)),
+    )
+    with fake_claude() as api:
+        asyncio.run(ask(service(api.base_url), request(*history, system="Be brief.", tools=[ECHO])))
+        (sent,) = api.requests()
+    assert sent["body"] == {
+        "model": "claude-test-1",
+        "max_tokens": 100,
+        "stream": True,
+        "system": "Be brief.",
+        "cache_control": {"type": "ephemeral"},
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "Wait."},
+                    {"type": "tool_use", "id": "toolu_1", "name": "echo", "input": {"message": "hi"}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "hi", "is_error": False}],
+            },
+        ],
+        "tools": [{"name": "echo", "description": ECHO.description, "input_schema": ECHO.input_schema}],
+    }
+
+
+def test_what_the_api_would_refuse_for_saying_nothing_is_left_out_and_neighbours_are_joined() -> None:
+    history = (
+        Message("user", (Text("Hello"),)),
+        Message("assistant", ()),
+        Message("user", (Text("Are you there?"),)),
+        Message("assistant", (Text(" \n"),)),
+        Message("user", (Text(""), Text("Well?"))),
+    )
+    with fake_claude() as api:
+        asyncio.run(ask(service(api.base_url), request(*history)))
+        (sent,) = api.requests()
+    texts = ["Hello", "Are you there?", "Well?"]
+    content = [{"type": "text", "text": text} for text in texts]
+    assert sent["body"]["messages"] == [{"role": "user", "content": content}]
+
+
+# --- failures ---
+
+
+def test_a_busy_api_is_asked_again_by_the_sdk_alone() -> None:
+    script = "replies: [{status: 429, retry_after: 0.01}, {status: 529, retry_after: 0.01}, {text: At last.}]"
+    with fake_claude(script) as api:
+        answer = asyncio.run(ask(service(api.base_url, retries=2)))
+        assert [one["status"] for one in api.requests()] == [429, 529, 200]
+    assert answer.message.text.endswith("At last.")
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence", "counts"),
+    [
+        (400, "Claude's API refused the request (status 400): [simulated] No model was asked. Why not.", False),
+        (401, "Claude's API rejected the key: check ANTHROPIC_API_KEY", False),
+        (403, "Claude's API does not let this key do that", False),
+        (404, "Claude's API does not know the model 'claude-test-1'", False),
+        (408, "Claude's API refused the request (status 408): [simulated] No model was asked. Why not.", True),
+        (409, "Claude's API refused the request (status 409): [simulated] No model was asked. Why not.", True),
+        (413, "the conversation is too large for Claude's API: start a new one", False),
+        (429, "Claude's API limits the requests of this account; try again later", True),
+        (500, "Claude's API is overloaded or out of order (status 500); try again later", True),
+        (529, "Claude's API is overloaded or out of order (status 529); try again later", True),
+    ],
+)
+def test_a_refusal_is_one_clear_sentence_with_the_request_id(status: int, sentence: str, counts: bool) -> None:  # noqa: FBT001  # a column of the table
+    with fake_claude(f"replies: [{{status: {status}, text: Why not.}}]") as api:
+        refused = asyncio.run(failure(service(api.base_url)))
+        assert len(api.requests()) == 1
+    assert str(refused) == f"{sentence} (request id {refused.request_id})"
+    assert (refused.request_id or "").startswith("req_")
+    assert (refused.status, refused.counts) == (status, counts)
+
+
+@pytest.mark.parametrize("code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"])
+def test_a_spend_limit_is_final_at_the_first_attempt_and_does_not_count(code: str) -> None:
+    async def scenario() -> tuple[ClaudeFailure, int]:
+        error = {"type": "rate_limit_error", "message": "No more money.", "details": {"error_code": code}}
+        async with raw_api(refusal(429, {"type": "error", "error": error})) as api:
+            return await failure(service(api.base_url, retries=5)), api.requests
+
+    refused, attempts = asyncio.run(scenario())
+    assert (
+        str(refused) == "the spend limit of this Anthropic account is reached: raise it, or wait until it begins anew"
+    )
+    assert (refused.status, refused.counts, attempts) == (429, False, 1)
+
+
+def test_a_wait_that_no_client_waits_for_is_told_at_once() -> None:
+    with fake_claude("replies: [{status: 429, retry_after: 3600}]") as api:
+        refused = asyncio.run(failure(service(api.base_url, retries=5)))
+        assert len(api.requests()) == 1
+    assert str(refused).startswith("Claude's API limits the requests of this account; try again in 3600 s")
+    assert refused.counts
+
+
+def test_an_address_without_a_messages_api_is_not_called_an_unknown_model() -> None:
+    async def scenario() -> ClaudeFailure:
+        async with raw_api(refusal(404, "<html>Not here</html>")) as api:
+            return await failure(service(api.base_url))
+
+    assert "check claude.base_url" in str(asyncio.run(scenario()))
+
+
+def test_the_words_of_the_api_are_bounded_and_never_repeat_the_key() -> None:
+    async def scenario() -> ClaudeFailure:
+        said = f"bad header 'Bearer {KEY}'\n" + "x" * 10_000
+        async with raw_api(refusal(400, {"error": {"type": "invalid_request_error", "message": said}})) as api:
+            return await failure(service(api.base_url))
+
+    refused = asyncio.run(scenario())
+    assert "bad header 'Bearer ***' xxx" in str(refused)
+    assert len(str(refused)) < 600
+    # Nor is the SDK's error, which holds the request's headers, to be reached from ours.
+    assert refused.__cause__ is refused.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        events(START, TEXT),
+        events(START, TEXT, headers="content-length: 100000\r\n"),
+        events(START, TEXT, STOP, END),
+        events(),
+    ],
+    ids=["silently", "within the body", "before message_stop", "before message_start"],
+)
+def test_an_answer_that_breaks_off_is_a_failure_that_counts(answer: bytes) -> None:
+    async def scenario() -> ClaudeFailure:
+        async with raw_api(answer) as api:
+            return await failure(service(api.base_url))
+
+    broken = asyncio.run(scenario())
+    assert str(broken).startswith("Claude's answer broke off before its end; try again")
+    assert (broken.status, broken.counts) == (None, True)
+
+
+def test_an_error_within_the_answer_has_the_status_that_it_would_have_had_before() -> None:
+    async def scenario() -> ClaudeFailure:
+        error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+        async with raw_api(events(START, TEXT, error)) as api:
+            return await failure(service(api.base_url))
+
+    broken = asyncio.run(scenario())
+    assert (broken.status, broken.counts, broken.request_id) == (529, True, "req_1")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        events({**START, "message": None}, TEXT, STOP, END, DONE),
+        events(START, {**TEXT, "index": 0, "content_block": 3}, STOP, END, DONE),
+        events(START, STOP, END, DONE),
+        events(START, TEXT, STOP, DONE),
+        events(DONE),
+        events(START)[:-20] + b"\n\n",
+    ],
+    ids=["no message", "no block", "no such block", "no stop reason", "no start", "no JSON"],
+)
+def test_an_answer_that_cannot_be_understood_is_a_failure_that_does_not_count(answer: bytes) -> None:
+    async def scenario() -> ClaudeFailure:
+        async with raw_api(answer) as api:
+            return await failure(service(api.base_url))
+
+    odd = asyncio.run(scenario())
+    assert str(odd) == "Claude's API gave an answer that cannot be understood (request id req_1)"
+    assert (odd.status, odd.counts) == (None, False)
+
+
+def test_an_api_that_cannot_be_reached_is_a_failure_that_counts() -> None:
+    async def scenario() -> ClaudeFailure:
+        async with raw_api(b"") as api:
+            pass
+        return await failure(service(api.base_url))
+
+    unreachable = asyncio.run(scenario())
+    assert str(unreachable) == "Claude's API could not be reached; check the network and try again"
+    assert (unreachable.status, unreachable.counts) == (None, True)
+
+
+@pytest.mark.parametrize("answer", [b"", events(START)], ids=["before the answer", "within it"])
+def test_an_api_that_falls_silent_is_a_failure_that_counts(answer: bytes) -> None:
+    async def scenario() -> ClaudeFailure:
+        async with raw_api(answer, hang_up=False) as api:
+            return await failure(service(api.base_url, timeout=0.3))
+
+    silent = asyncio.run(scenario())
+    assert str(silent).startswith("Claude's API did not answer in time; try again")
+    assert (silent.status, silent.counts) == (None, True)
+
+
+@pytest.mark.parametrize("key", [None, "", "  \n"])
+def test_without_a_key_nothing_is_sent_wherever_the_api_is(key: str | None) -> None:
+    with fake_claude() as api:
+        claude = service(api.base_url, key=key)
+        with pytest.raises(ClaudeNotConfigured):
+            claude.check_configured()
+        assert isinstance(asyncio.run(failure(claude)), ClaudeNotConfigured)
+        assert api.requests() == []
+
+
+def test_a_key_that_cannot_be_one_is_refused_without_being_shown() -> None:
+    refused = asyncio.run(failure(service("http://127.0.0.1:9", key="sk-ant-…")))
+    assert str(refused) == "the configured Anthropic API key has characters that no key has: check ANTHROPIC_API_KEY"
+
+
+def test_blanks_around_a_key_do_not_matter() -> None:
+    with fake_claude() as api:
+        asyncio.run(ask(service(api.base_url, key=f" {KEY}\n")))
+        assert [one["status"] for one in api.requests()] == [200]
+
+
+# --- cancellation, spans, import ---
+
+
+async def cancelled_midway(claude: AnthropicClaude, api: FakeClaude) -> None:
+    asking = asyncio.create_task(claude.create_message(request()))
+    await until(lambda: [one["status"] for one in api.requests()] == [200])
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await until(lambda: [one["disconnected"] for one in api.requests()] == [True])
+    await claude.close()
+
+
+@pytest.mark.parametrize("pause", ["delay: 60", "delay_between: 60"], ids=["before the answer", "within it"])
+def test_a_cancelled_request_closes_its_connection(pause: str) -> None:
+    with fake_claude(f"replies: [{{text: One two., {pause}}}]") as api:
+        asyncio.run(cancelled_midway(service(api.base_url), api))
+
+
+def traced() -> tuple[TracerProvider, InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider, exporter
+
+
+def test_the_sdks_own_span_goes_to_the_given_provider_and_no_trace_context_to_the_api() -> None:
+    provider, exporter = traced()
+    with fake_claude() as api:
+        asyncio.run(ask(service(api.base_url, provider=provider)))
+        (sent,) = api.requests()
+    assert "traceparent" not in sent["headers"]
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, span.kind, span.status.status_code) == (
+        "anthropic.messages.create",
+        SpanKind.CLIENT,
+        StatusCode.OK,
+    )
+    attributes = dict(span.attributes or {})
+    assert attributes["gen_ai.request.model"] == "claude-test-1"
+    assert attributes["gen_ai.usage.output_tokens"]
+    assert not [key for key in attributes if "message" in key and "content" in key]
+
+
+def test_the_sdks_span_ends_when_the_request_is_cancelled() -> None:
+    provider, exporter = traced()
+    with fake_claude("replies: [{text: One two., delay_between: 60}]") as api:
+        asyncio.run(cancelled_midway(service(api.base_url, provider=provider), api))
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, span.status.status_code) == ("anthropic.messages.create", StatusCode.UNSET)
+
+
+def test_the_sdks_span_of_a_failure_has_its_attempts_and_no_exception_text() -> None:
+    provider, exporter = traced()
+    with fake_claude("replies: [{status: 529, text: secret, times: 2, retry_after: 0.01}]") as api:
+        asyncio.run(failure(service(api.base_url, provider=provider, retries=1)))
+    (span,) = exporter.get_finished_spans()
+    assert (span.status.status_code, span.status.description, list(span.events)) == (StatusCode.ERROR, None, [])
+    attributes = dict(span.attributes or {})
+    assert attributes["error.type"] == "overloaded_error"
+    assert attributes["http.request.resend_count"] == 1
+
+
+def test_a_provider_that_becomes_ready_later_is_used_from_then_on() -> None:
+    provider, exporter = traced()
+    providers: list[TracerProvider | None] = [None, provider]
+
+    async def scenario(base_url: str) -> None:
+        claude = AnthropicClaude(
+            api_key=KEY, base_url=base_url, timeout=DEADLINE, max_retries=0, tracer_provider=lambda: providers.pop(0)
+        )
+        await claude.create_message(request())
+        assert exporter.get_finished_spans() == ()
+        await claude.create_message(request())
+        await claude.close()
+
+    with fake_claude() as api:
+        asyncio.run(scenario(api.base_url))
+    assert len(exporter.get_finished_spans()) == 1
+
+
+IMPORTS = """
+import asyncio, sys, threading
+from tfo_mcp.infrastructure.claude import AnthropicClaude
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "anthropic":
+            print("main" if threading.current_thread() is threading.main_thread() else "thread")
+
+sys.meta_path.insert(0, Watch())
+claude = AnthropicClaude(api_key="k", base_url=None, timeout=1, max_retries=0, tracer_provider=lambda: None)
+claude.check_configured()
+assert not {"anthropic", "httpx2", "pydantic"} & set(sys.modules)
+
+async def scenario():
+    first = asyncio.create_task(claude.warm_up())
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(claude.warm_up()) for _ in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(*waiting)
+    await claude.close()
+
+asyncio.run(scenario())
+"""
+
+
+def test_the_sdk_is_imported_once_in_a_thread_and_for_all_who_wait_even_if_the_first_gives_up() -> None:
+    child = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=False, timeout=60)
+    assert (child.stdout.split(), child.stderr) == (["thread"], "")
+
+
+def test_closing_before_anything_was_asked_imports_nothing() -> None:
+    asyncio.run(service("http://127.0.0.1:9").close())

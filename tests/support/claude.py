@@ -1,0 +1,59 @@
+"""`tfo-mcp fake-claude` in a thread of the test's own process, to be asked by the real SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from tfo_mcp.infrastructure.fake_claude import load_script, serve
+
+DEADLINE = 20.0
+"""Seconds that the stand-in may take to start or to stop."""
+
+
+class FakeClaude:
+    """A running stand-in. `base_url` is what `claude.base_url` is to be set to."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What it was sent, oldest first: `headers`, `body`, `status`, `disconnected`."""
+        with urllib.request.urlopen(f"{self.base_url}/__requests", timeout=DEADLINE) as response:  # noqa: S310  # loopback
+            return json.load(response)
+
+
+@contextmanager
+def fake_claude(script: str = "") -> Generator[FakeClaude]:
+    """Serve `script` (YAML; empty: the default behaviour) on a free port until the block ends."""
+    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None], str]] = []
+    ready = threading.Event()
+
+    async def run() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def on_ready(base_url: str) -> None:
+            started.append((loop, task, base_url))
+            ready.set()
+
+        try:
+            await serve("127.0.0.1", 0, load_script(script), on_ready)
+        except asyncio.CancelledError:
+            return
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    assert ready.wait(DEADLINE), "fake-claude did not start"
+    loop, task, base_url = started[0]
+    try:
+        yield FakeClaude(base_url)
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), "fake-claude did not stop"
