@@ -1,0 +1,219 @@
+"""Everything that is so because the database is SQLite. Imported only when storage is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.infrastructure.persistence.migrations import HEAD, REVISIONS, upgrade
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_BUSY_TIMEOUT = 5.0
+_LOCK_TIMEOUT = 10.0
+"""Seconds to wait for another process: for its transaction, and for its migrations."""
+
+_CONNECTIONS = 4
+"""Connections at most, each with a thread: only one of them writes at a time, the others read."""
+
+_WHY = {
+    sqlite3.SQLITE_BUSY: f"another program has kept it locked for {_BUSY_TIMEOUT:g} seconds",
+    sqlite3.SQLITE_LOCKED: "another program keeps it locked",
+    sqlite3.SQLITE_READONLY: "this user may not write to it",
+    sqlite3.SQLITE_PERM: "this user may not use it",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is it there, and may this user write to its folder?",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk does not let it be read or written; it may be full or broken",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or move it away to start with an empty one",
+    sqlite3.SQLITE_NOTADB: "it is not a database; move it away, or keep tfo-mcp's state in another folder",
+}
+
+
+class Database:
+    """An open SQLite database with the newest schema.
+
+    Attributes:
+        turn: who writes. SQLite has one writer at a time, and waiters of one process that queue here are
+            served in order, while those that poll for its lock can starve one another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine = create_async_engine(
+            _url("sqlite+aiosqlite", path),
+            connect_args=_CONNECT_ARGS,
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+        )
+        _set_up(self._engine.sync_engine)
+        self._writer = self._engine.execution_options(immediate=True)
+        self.turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[AsyncConnection]:
+        """A transaction that sees one state of the database.
+
+        Raises:
+            StorageUnavailable: the database could not be read.
+        """
+        with _translated(self._path):
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[AsyncConnection]:
+        """A transaction that is committed at the end of the block, or rolled back if it raises.
+
+        Raises:
+            StorageUnavailable: the database could not be written; nothing of the transaction is there.
+            IntegrityError: a row was there already.
+        """
+        with _translated(self._path):
+            async with self._writer.begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Close the connections that nobody uses; the others close when they are given back."""
+        await self._engine.dispose()
+
+
+def open_database(path: Path) -> Database:
+    """Create the file and bring its schema up to date as far as needed, then open it. Blocks.
+
+    Raises:
+        StorageUnavailable: one sentence that says why not.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(path.with_name(path.name + ".lock")), _translated(path):
+            _create(path)
+            engine = create_engine(_url("sqlite", path), connect_args=_CONNECT_ARGS, poolclass=NullPool)
+            _set_up(engine)
+            # A write transaction even where nothing is to be migrated: who may not write learns it now.
+            with engine.execution_options(immediate=True).begin() as connection:
+                _migrate(connection, path)
+    except OSError as error:
+        raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {error.strerror}") from error
+    return Database(path)
+
+
+def _migrate(connection: Connection, path: Path) -> None:
+    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+    found = None
+    if "alembic_version" in tables:
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    elif tables:
+        raise StorageUnavailable(f"the database {str(path)!r} belongs to another program")
+    if found is not None and found not in REVISIONS:
+        raise StorageUnavailable(
+            f"this tfo-mcp is older than the database {str(path)!r} "
+            f"(its schema is {found!r}, the newest known here {HEAD!r}): update tfo-mcp"
+        )
+    if found != HEAD:
+        upgrade(connection)
+
+
+def _create(path: Path) -> None:
+    """Create an empty file that only its owner may read; SQLite gives the files beside it the same mode.
+
+    A file that exists is not even opened: closing it would drop every lock that this process has on it.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Hold a lock that dies with its holder, so that only one process migrates."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        while True:
+            try:
+                _try_lock(descriptor)
+                break
+            except (BlockingIOError, PermissionError):  # Windows says the latter
+                if time.monotonic() > deadline:
+                    raise StorageUnavailable(
+                        f"another process has kept {str(path)!r} locked for {_LOCK_TIMEOUT:g} seconds"
+                    ) from None
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# Without an isolation level of its own the driver leaves transactions to `_begin`.
+_CONNECT_ARGS = {"timeout": _BUSY_TIMEOUT, "isolation_level": None}
+
+
+def _url(driver: str, path: Path) -> URL:
+    """A URL that opens an existing file only: who creates it is `_create`."""
+    return URL.create(driver, database=path.as_uri(), query={"mode": "rw", "uri": "true"})
+
+
+def _set_up(engine: Engine) -> None:
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+
+
+def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A deferred transaction that comes to write fails at once when another one has written meanwhile.
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def _translated(path: Path) -> Generator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except PoolTimeout as error:
+        raise StorageUnavailable(f"the database {str(path)!r} is too busy") from error
+    except DatabaseError as error:
+        raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {_why(error.orig)}") from error
+
+
+def _why(error: BaseException | None) -> str:
+    if not isinstance(error, sqlite3.Error):
+        return str(error)
+    # The low byte is the kind; the rest says more than a user needs.
+    return _WHY.get(getattr(error, "sqlite_errorcode", 0) & 0xFF) or f"SQLite says {error}"

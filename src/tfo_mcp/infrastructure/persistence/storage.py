@@ -1,0 +1,212 @@
+"""Whether storage is open, and how it comes to be.
+
+Nothing heavy is imported here: a Storage is made at start-up and opened later, in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from tfo_mcp.domain.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from tfo_mcp.infrastructure.persistence.sqlite import Database
+
+_logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_RETRY_AFTER = 1.0
+"""Seconds in which a failed opening is not tried again: whoever asks is told the same."""
+
+_SHUTTING_DOWN = "storage is closed, because the server is shutting down"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """How storage is. `problem` is the sentence to `failed`, which also says that the last write failed."""
+
+    state: Literal["closed", "opening", "open", "failed"]
+    problem: str | None = None
+
+
+class Storage:
+    """The one database of sessions, conversations and their events.
+
+    Args:
+        location: the database file, or `sqlite:///` and its absolute path.
+
+    Attributes:
+        wanted: set as soon as anybody has asked for storage to be open.
+
+    Raises:
+        ValueError: `location` is a URL that this version cannot use; one sentence.
+    """
+
+    def __init__(self, location: Path | str) -> None:
+        self.path = location.absolute() if isinstance(location, Path) else _file_of(location)
+        self.wanted = asyncio.Event()
+        self._database: Database | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._problem: str | None = None
+        self._retry_at = 0.0
+        self._closed = False
+
+    @property
+    def status(self) -> StorageStatus:
+        """How storage is now; asks nobody."""
+        if self._problem is not None:
+            return StorageStatus("failed", self._problem)
+        if self._opening is not None:
+            return StorageStatus("opening")
+        return StorageStatus("closed" if self._database is None else "open")
+
+    async def open(self) -> None:
+        """Open it where it is not open yet: import, migrate, connect, all in a thread.
+
+        Everybody who calls meanwhile waits for the same attempt. To be cancelled here stops the wait, not
+        the attempt.
+
+        Raises:
+            StorageUnavailable: it cannot be opened; a call after `_RETRY_AFTER` tries again.
+        """
+        await self._opened()
+
+    async def close(self) -> None:
+        """Close it for good."""
+        self._closed = True
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[AsyncConnection]:
+        """A read transaction; it sees one state of the database.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        database = await self._opened()
+        with self._noted():
+            async with database.read() as connection:
+                yield connection
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]) -> _T:
+        """Run `work` in a write transaction of its own; returns what `committed` returns.
+
+        `committed` runs if and only if the transaction is committed, before anything else can. For that,
+        a cancellation that comes before the transaction stops it, and one that comes during it is raised
+        at its end.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or written; nothing was.
+        """
+        database = await self._opened()
+        async with database.turn:
+            transaction = asyncio.create_task(self._transact(database, work, committed))
+            try:
+                return await asyncio.shield(transaction)
+            except asyncio.CancelledError:
+                while not transaction.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([transaction])
+                if not transaction.cancelled():
+                    transaction.exception()  # seen: the caller does not want to know any more
+                raise
+
+    async def _transact(
+        self, database: Database, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]
+    ) -> _T:
+        with self._noted():
+            async with database.write() as connection:
+                await work(connection)
+            result = committed()
+        self._problem = None
+        return result
+
+    async def _opened(self) -> Database:
+        if self._database is not None:
+            return self._database
+        self.wanted.set()
+        if self._closed:
+            raise StorageUnavailable(_SHUTTING_DOWN)
+        if self._opening is None:
+            if self._problem is not None and time.monotonic() < self._retry_at:
+                raise StorageUnavailable(self._problem)
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
+        if self._database is None:
+            raise StorageUnavailable(self._problem or _SHUTTING_DOWN)
+        return self._database
+
+    async def _open(self) -> None:
+        """One attempt. It tells its outcome by the attributes, because there may be nobody left to raise to."""
+        try:
+            database = await _in_thread(self._import_and_open)
+            self._problem = None
+            if self._closed:
+                await database.close()
+            else:
+                self._database = database
+        except StorageUnavailable as error:
+            self._failed(str(error))
+            _logger.warning("%s", error)
+        except Exception:
+            self._failed(f"the database {str(self.path)!r} cannot be opened, for a reason that the log tells")
+            _logger.exception("storage could not be opened")
+        finally:
+            self._opening = None
+
+    def _failed(self, problem: str) -> None:
+        self._problem = problem
+        self._retry_at = time.monotonic() + _RETRY_AFTER
+
+    def _import_and_open(self) -> Database:
+        from tfo_mcp.infrastructure.persistence.sqlite import open_database
+
+        return open_database(self.path)
+
+    @contextmanager
+    def _noted(self) -> Generator[None]:
+        try:
+            yield
+        except StorageUnavailable as error:
+            self._problem = str(error)
+            raise
+
+
+async def _in_thread(function: Callable[[], _T]) -> _T:
+    """As `asyncio.to_thread`, but in a daemon thread: no exit waits for it, however long it waits for a lock."""
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001  # whoever awaits it gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="open storage", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+def _file_of(url: str) -> Path:
+    scheme, separator, rest = url.partition(":///")
+    path = Path(rest)
+    if scheme == "sqlite" and separator and path.is_absolute() and "?" not in rest:
+        return path
+    # A URL may hold a password, so no sentence repeats it.
+    if scheme.startswith("postgres"):
+        raise ValueError("PostgreSQL is not supported yet: keep the state in SQLite, on one machine")
+    raise ValueError("the database's URL must be 'sqlite:///' and an absolute path, with no parameters")

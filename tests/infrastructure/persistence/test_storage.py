@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.domain.identifiers import ConversationId
+from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
+from tfo_mcp.infrastructure.persistence.storage import Storage
+
+DEADLINE = 20.0
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncGenerator[Storage]:
+    storage = Storage(path)
+    await storage.open()
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+async def eventually(attempt: Callable[[], Awaitable[None]]) -> None:
+    """Repeat `attempt` until it finds storage available."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        try:
+            return await attempt()
+        except StorageUnavailable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+
+
+def started(text: str = "hello") -> Conversation:
+    conversation = Conversation.create(principal="local", model="m", system_prompt=None)
+    conversation.add_user_message(text)
+    return conversation
+
+
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+# --- opening -----------------------------------------------------------------------------------------------
+
+
+def test_making_storage_imports_neither_sqlalchemy_nor_alembic() -> None:
+    script = """
+import sys
+from pathlib import Path
+from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
+from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
+from tfo_mcp.infrastructure.persistence.storage import Storage
+storage = Storage(Path("/nowhere/tfo-mcp.db"))
+SqlConversationRepository(storage), SqlSessionRepository(storage)
+print({"sqlalchemy", "alembic", "aiosqlite", "sqlite3"} & set(sys.modules))
+"""
+    assert run_python(script).stdout == "set()\n"
+
+
+OPEN_AND_LEAVE = """
+import asyncio, sys
+from pathlib import Path
+from tfo_mcp.infrastructure.persistence.storage import Storage
+storage = Storage(Path(sys.argv[1]))
+async def main():
+    await storage.open()
+    async with storage.read() as connection:
+        await connection.exec_driver_sql("SELECT 1")
+    print("alembic" in sys.modules)
+asyncio.run(main())
+"""
+
+
+def test_alembic_is_imported_only_while_the_schema_is_behind(tmp_path: Path) -> None:
+    path = str(tmp_path / "tfo-mcp.db")
+    assert [run_python(OPEN_AND_LEAVE, path).stdout for _ in range(2)] == ["True\n", "False\n"]
+
+
+def test_a_process_that_does_not_close_storage_ends_at_once(tmp_path: Path) -> None:
+    finished = run_python(OPEN_AND_LEAVE, str(tmp_path / "tfo-mcp.db"))
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_process_ends_at_once_while_storage_is_being_opened(tmp_path: Path) -> None:
+    path = tmp_path / "tfo-mcp.db"
+    asyncio.run(create(path))
+    script = """
+import asyncio, sys, time
+from pathlib import Path
+from tfo_mcp.infrastructure.persistence import sqlite
+from tfo_mcp.infrastructure.persistence.storage import Storage
+async def main():
+    opening = asyncio.create_task(Storage(Path(sys.argv[1])).open())
+    await asyncio.wait([opening], timeout=0.1)
+    print(opening.done(), flush=True)
+asyncio.run(main())
+print(time.monotonic())
+"""
+    with closing(sqlite3.connect(path, isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        finished = run_python(script, str(path))
+        ended = time.monotonic()
+    done, left_the_loop = finished.stdout.split()
+    assert (done, finished.returncode, finished.stderr) == ("False", 0, "")
+    assert ended - float(left_the_loop) < 2
+
+
+async def create(path: Path) -> None:
+    async with opened(path):
+        pass
+
+
+def test_folder_and_files_are_their_owners_only(tmp_path: Path) -> None:
+    folder = tmp_path / "share" / "state"
+
+    async def scenario() -> None:
+        async with opened(folder / "tfo-mcp.db") as storage:
+            await SqlConversationRepository(storage).save(started())
+            names = sorted(path.name for path in folder.iterdir())
+            assert names == ["tfo-mcp.db", "tfo-mcp.db-shm", "tfo-mcp.db-wal", "tfo-mcp.db.lock"]
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+    before = os.umask(0)
+    try:
+        asyncio.run(scenario())
+    finally:
+        os.umask(before)
+
+
+def test_every_connection_has_our_settings(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path / "tfo-mcp.db") as storage, storage.read() as one, storage.read() as other:
+            for connection in (one, other):
+                found = [
+                    (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
+                    for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+                ]
+                assert found == ["wal", 2, 1, 5000]
+
+    asyncio.run(scenario())
+
+
+def test_a_write_locks_before_it_reads_and_a_read_locks_nobody_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path / "tfo-mcp.db") as storage:
+            with closing(sqlite3.connect(storage.path, timeout=0, isolation_level=None)) as another:
+                async with storage.read() as connection:
+                    await connection.exec_driver_sql("SELECT * FROM sessions")
+                    another.execute("BEGIN IMMEDIATE")
+                    another.execute("ROLLBACK")
+
+                async def work(_: object) -> None:
+                    with pytest.raises(sqlite3.OperationalError, match="locked"):
+                        another.execute("BEGIN IMMEDIATE")
+
+                await storage.write(work, lambda: None)
+
+    asyncio.run(scenario())
+
+
+def test_all_who_ask_wait_for_one_opening_and_a_cancelled_one_takes_it_from_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = Storage(tmp_path / "tfo-mcp.db")
+        assert storage.status.state == "closed"
+        impatient, *others = [asyncio.create_task(storage.open()) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert storage.status.state == "opening"
+        impatient.cancel()
+        await asyncio.gather(*others)
+        assert impatient.cancelled()
+        assert storage.status.state == "open"
+        await storage.close()
+        assert storage.status.state == "closed"
+        with pytest.raises(StorageUnavailable, match="shutting down"):
+            await storage.open()
+
+    asyncio.run(scenario())
+
+
+def test_an_opening_waits_for_the_process_that_migrates(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = Storage(tmp_path / "tfo-mcp.db")
+        with (tmp_path / "tfo-mcp.db.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            opening = asyncio.create_task(storage.open())
+            await asyncio.wait([opening], timeout=0.5)
+            assert storage.status.state == "opening"
+            assert not storage.path.exists()
+        await opening
+        await storage.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("location", "sentence"),
+    [
+        ("postgresql://me:secret@host/db", "PostgreSQL is not supported yet: keep the state in SQLite"),
+        ("postgres://host:5432", "PostgreSQL is not supported yet: keep the state in SQLite"),
+        ("postgresql+asyncpg:///db", "PostgreSQL is not supported yet: keep the state in SQLite"),
+        ("sqlite:///state/tfo-mcp.db", "'sqlite:///' and an absolute path"),
+        ("mysql://me:secret@host/db", "'sqlite:///' and an absolute path"),
+        ("sqlite://", "'sqlite:///' and an absolute path"),
+        ("sqlite:////a/b.db?mode=memory", "'sqlite:///' and an absolute path"),
+        ("/a/b.db", "'sqlite:///' and an absolute path"),
+    ],
+)
+def test_a_location_that_cannot_be_used_is_refused_in_one_sentence(location: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)) as refused:
+        Storage(location)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_url_names_the_file(tmp_path: Path) -> None:
+    assert Storage(f"sqlite:///{tmp_path}/tfo-mcp.db").path == tmp_path / "tfo-mcp.db"
+
+
+def test_a_path_may_hold_what_means_something_in_a_url(tmp_path: Path) -> None:
+    path = tmp_path / "a b%20?mode=memory#ä" / "tfo-mcp.db"
+    asyncio.run(create(path))
+    assert path.is_file()
+
+
+# --- what cannot be opened -----------------------------------------------------------------------------------
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"these are not the bytes you are looking for" * 100)
+
+
+def newer(path: Path) -> None:
+    asyncio.run(create(path))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+def of_another_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE bookmarks (url)")
+
+
+def damaged(path: Path) -> None:
+    asyncio.run(create(path))
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 3000)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (garbage, "cannot be used: it is not a database; "),
+        (newer, "this tfo-mcp is older than the database "),
+        (of_another_program, "belongs to another program"),
+        (damaged, "cannot be used: it is damaged; "),
+        (a_folder, "cannot be used: it cannot be opened; "),
+    ],
+)
+def test_a_file_that_is_no_database_of_ours_is_refused_and_left_alone(
+    tmp_path: Path, make: Callable[[Path], None], sentence: str
+) -> None:
+    path = tmp_path / "tfo-mcp.db"
+    make(path)
+    before = path.read_bytes() if path.is_file() else b""
+
+    async def scenario() -> None:
+        storage = Storage(path)
+        with pytest.raises(StorageUnavailable, match=sentence) as refused:
+            await storage.open()
+        assert str(path) in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert (storage.status.state, storage.status.problem) == ("failed", str(refused.value))
+        with pytest.raises(StorageUnavailable, match=re.escape(str(refused.value))):
+            await SqlConversationRepository(storage).save(started())
+        await storage.close()
+
+    asyncio.run(scenario())
+    if make is not of_another_program:  # that one becomes a WAL database, its content stays
+        assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_failed_opening_is_repeated_on_request_but_not_at_once(tmp_path: Path) -> None:
+    obstacle = tmp_path / "state"
+    obstacle.write_text("a file where the folder should be")
+
+    async def scenario() -> None:
+        storage = Storage(obstacle / "tfo-mcp.db")
+        with pytest.raises(StorageUnavailable, match="cannot be used: File exists"):
+            await storage.open()
+        obstacle.unlink()
+        with pytest.raises(StorageUnavailable):  # too soon to have been tried again
+            await storage.open()
+        await eventually(storage.open)
+        assert storage.status.state == "open"
+        await storage.close()
+
+    asyncio.run(scenario())
+
+
+# --- transactions --------------------------------------------------------------------------------------------
+
+
+def test_a_save_cancelled_at_any_moment_is_committed_or_not_and_knows_which(tmp_path: Path) -> None:
+    async def scenario() -> set[bool]:
+        outcomes: set[bool] = set()
+        async with opened(tmp_path / "tfo-mcp.db") as storage:
+            repository = SqlConversationRepository(storage)
+            for steps in range(60):
+                conversation = started()
+                save = asyncio.create_task(repository.save(conversation))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                save.cancel()
+                save.cancel()
+                await asyncio.wait([save])
+                found = await repository.get(conversation.id, "local")
+                assert (found is not None) == (conversation.fence == 1) == (not conversation.uncommitted)
+                outcomes.add(found is not None)
+
+                conversation.add_user_message("go on")
+                await repository.save(conversation)
+                again = await repository.get(conversation.id, "local")
+                assert again is not None
+                assert again.messages == conversation.messages
+        return outcomes
+
+    assert asyncio.run(scenario()) == {True, False}
+
+
+def test_a_read_cancelled_at_any_moment_harms_no_other(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path / "tfo-mcp.db") as storage:
+            repository = SqlConversationRepository(storage)
+            conversation = started()
+            await repository.save(conversation)
+            for steps in range(60):
+                load = asyncio.create_task(repository.get(conversation.id, "local"))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                load.cancel()
+                await asyncio.wait([load])
+                assert await repository.get(conversation.id, "local") is not None
+
+    asyncio.run(scenario())
+
+
+def test_a_write_that_fails_says_why_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path / "tfo-mcp.db") as storage:
+            repository = SqlConversationRepository(storage)
+            conversation = started()
+            with closing(sqlite3.connect(storage.path, isolation_level=None)) as another:
+                another.execute("ALTER TABLE events RENAME TO mislaid")  # the last statement of a save fails
+                with pytest.raises(StorageUnavailable, match="SQLite says no such table: events"):
+                    await repository.save(conversation)
+                assert storage.status.state == "failed"
+                assert another.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+                assert len(conversation.uncommitted) == 1
+                another.execute("ALTER TABLE mislaid RENAME TO events")
+            await repository.save(conversation)
+            assert storage.status.state == "open"
+            assert await repository.get(ConversationId(conversation.id), "local") is not None
+
+    asyncio.run(scenario())

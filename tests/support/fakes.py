@@ -1,0 +1,47 @@
+"""The ports of storage in memory, under the same contract suite as the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfo_mcp.domain.conversation import Conversation, ConversationRecord
+from tfo_mcp.domain.errors import ConversationBusy
+from tfo_mcp.domain.events import DomainEvent
+from tfo_mcp.domain.identifiers import ConversationId
+from tfo_mcp.domain.message import Message
+from tfo_mcp.domain.session import Session, SessionState
+
+
+class InMemoryConversations:
+    """`ConversationRepository`. `events` are those of all conversations, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[DomainEvent] = []
+        self._rows: dict[str, tuple[ConversationRecord, tuple[Message, ...]]] = {}
+
+    async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
+        if conversation_id not in self._rows:
+            return None
+        record, messages = self._rows[conversation_id]
+        return Conversation(record, messages) if record.principal == principal else None
+
+    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
+        stored = self._rows.get(conversation.id)
+        if conversation.fence != (stored[0].fence if stored else 0):
+            raise ConversationBusy(conversation.id)
+        self._rows[conversation.id] = conversation.record(), tuple(conversation.messages)
+        events = conversation.mark_committed()
+        self.events.extend(events)
+        return events
+
+
+class InMemorySessions:
+    """`SessionRepository`. `states` has each session's newest state, `events` those of all, in order."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, SessionState] = {}
+        self.events: list[DomainEvent] = []
+
+    def save(self, session: Session, events: Sequence[DomainEvent]) -> None:
+        self.states[session.id] = session.state
+        self.events.extend(events)
