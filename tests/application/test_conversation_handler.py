@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.claude import fake_claude
-from tests.support.fakes import InMemoryConversations
-from tests.support.tool_calls import ToolBench
+from support.claude import fake_claude
+from support.fakes import InMemoryConversations
+from support.tool_calls import ToolBench
 from tfo_mcp.application.commands import SendMessage
 from tfo_mcp.application.conversation_handler import ConversationHandler, Turn, TurnPolicy
 from tfo_mcp.application.ports import (

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from tests.support.claude import FakeClaude, fake_claude
+from support.claude import FakeClaude, fake_claude
 from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse
 from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
 from tfo_mcp.domain.message import Message, Text, ToolAnswer, ToolUse, Usage

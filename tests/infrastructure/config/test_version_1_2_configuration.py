@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tests.infrastructure.config.world import load, refusal
+from support.configuration import load, refusal
 
 EVERYTHING = """
 server: {name: Mine, version: 1.2.0, host: localhost, port: 8080, transport: stdio, debug: false,

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from tests.support.tool_calls import ToolBench
+from support.tool_calls import ToolBench
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
 from tfo_mcp.application.commands import SendMessage
 from tfo_mcp.application.conversation_handler import Turn

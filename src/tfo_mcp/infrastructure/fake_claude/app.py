@@ -126,9 +126,7 @@ class _StandIn:
 class _Watched(StreamingResponse):
     """Sends chunks, each after its pause in seconds, and records when the client leaves before the end."""
 
-    def __init__(
-        self, record: Record, media_type: str, delay: float, chunks: Iterable[tuple[float, bytes]]
-    ) -> None:
+    def __init__(self, record: Record, media_type: str, delay: float, chunks: Iterable[tuple[float, bytes]]) -> None:
         super().__init__(_paced(chunks), record.status or 200, {"request-id": record.request_id}, media_type)
         self._record = record
         self._delay = delay

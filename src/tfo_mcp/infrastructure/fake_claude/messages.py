@@ -93,8 +93,7 @@ class Answer:
 def compose(reply: Reply, asked: Asked) -> Answer:
     """Make the message that `reply` describes."""
     content: list[Event] = [
-        {"type": "tool_use", "id": new_id("toolu"), "name": call.name, "input": call.input}
-        for call in reply.tool_use
+        {"type": "tool_use", "id": new_id("toolu"), "name": call.name, "input": call.input} for call in reply.tool_use
     ]
     if reply.text is not None:
         content.insert(0, {"type": "text", "text": simulated(reply.text)})
@@ -122,9 +121,7 @@ def _block_events(index: int, block: Event, delay_between: float) -> list[tuple[
         opened = {**block, "input": {}}
         deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in _halves(block["input"])]
         pauses = [0.0] * len(deltas)
-    events: list[Event] = [
-        {"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas
-    ]
+    events: list[Event] = [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
     return [
         (0.0, {"type": "content_block_start", "index": index, "content_block": opened}),
         *zip(pauses, events, strict=True),

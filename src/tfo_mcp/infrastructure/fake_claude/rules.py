@@ -102,10 +102,7 @@ def _roles_are_in_order(request: Request) -> None:
     if roles[0] != "user":
         _refuse('messages: first message must use the "user" role')
     if roles[-1] == "assistant":
-        _refuse(
-            "This model does not support assistant message prefill. "
-            "The conversation must end with a user message."
-        )
+        _refuse("This model does not support assistant message prefill. The conversation must end with a user message.")
 
 
 def _messages_have_content(request: Request) -> None:
