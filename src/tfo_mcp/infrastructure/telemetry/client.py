@@ -1,0 +1,240 @@
+"""The diagrams' MCPTelemetryClient, over the "Telemetry Client State Machine" with the edges of DESIGN §4.
+
+Ready never depends on the collector. The diagram's edges from Ready to itself (record metrics, create spans) are
+no rows: recording changes no state, and what is recorded before Ready waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.domain.session import Session
+from tfo_mcp.domain.state_machine import StateMachine
+from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
+from tfo_mcp.infrastructure.telemetry.conventions import PROTOCOL_VERSION, REASON
+from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
+from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
+from tfo_mcp.infrastructure.telemetry.recorder import Recorder
+from tfo_mcp.infrastructure.telemetry.records import Record
+from tfo_mcp.infrastructure.telemetry.span import NullSpan, RecordingSpan
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+_log = logging.getLogger("tfo_mcp.telemetry")
+
+_NO_ATTRIBUTES: Mapping[str, AttributeValue] = {}
+
+
+class TelemetryState(Enum):
+    """Where the client is."""
+
+    DISABLED = "disabled"
+    CREATING = "creating"
+    INITIALIZING = "initializing"
+    READY = "ready"
+    FLUSHING = "flushing"
+    SHUTTING_DOWN = "shutting down"
+    CLOSED = "closed"
+
+
+class TelemetryTrigger(Enum):
+    """What moves the client."""
+
+    CLIENT_CREATED = "client created"
+    INITIALIZE_SUCCESS = "initialize success"
+    INITIALIZE_FAILED = "initialize failed"
+    FLUSH_REQUEST = "flush request"
+    FLUSH_COMPLETE = "flush complete"
+    SHUTDOWN = "shutdown"
+    SHUTDOWN_COMPLETE = "shutdown complete"
+
+
+_S, _T = TelemetryState, TelemetryTrigger
+
+TELEMETRY_TRANSITIONS = {
+    (_S.CREATING, _T.CLIENT_CREATED): _S.INITIALIZING,
+    (_S.INITIALIZING, _T.INITIALIZE_SUCCESS): _S.READY,
+    (_S.INITIALIZING, _T.INITIALIZE_FAILED): _S.DISABLED,
+    (_S.INITIALIZING, _T.SHUTDOWN): _S.SHUTTING_DOWN,
+    (_S.READY, _T.FLUSH_REQUEST): _S.FLUSHING,
+    (_S.READY, _T.SHUTDOWN): _S.SHUTTING_DOWN,
+    (_S.FLUSHING, _T.FLUSH_COMPLETE): _S.READY,
+    (_S.FLUSHING, _T.SHUTDOWN): _S.SHUTTING_DOWN,
+    (_S.SHUTTING_DOWN, _T.SHUTDOWN_COMPLETE): _S.CLOSED,
+}
+
+
+class MCPTelemetryClient:
+    """Implements `Telemetry`.
+
+    Making one is cheap: it imports nothing heavy and starts no thread. What is recorded before `start` waits.
+    """
+
+    def __init__(self, options: TelemetryOptions) -> None:
+        self._machine = StateMachine("telemetry client", TELEMETRY_TRANSITIONS, TelemetryState.CREATING)
+        self._options = options
+        self._aggregate = Aggregate()
+        self._recorder = Recorder(self._aggregate, options.ring_capacity)
+        self._pipeline: Pipeline | None = None
+        self._provider: TracerProvider | None = None
+        self._lock = threading.Lock()
+        self._edge = threading.Lock()
+        self._flushing = threading.Lock()
+        self._initialized = threading.Event()
+        self._machine.fire(TelemetryTrigger.CLIENT_CREATED)
+
+    @property
+    def state(self) -> TelemetryState:
+        """Where the client is."""
+        return self._machine.state
+
+    # --- recording ---
+
+    def span(
+        self,
+        kind: SpanKind,
+        name: str,
+        *,
+        parent: TraceContext | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+    ) -> RecordingSpan:
+        """Start to measure an operation."""
+        return RecordingSpan(self._recorder, kind, name, parent, attributes or _NO_ATTRIBUTES)
+
+    def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
+        """Count the session in or out; at its end, its duration."""
+        version = session.protocol_version
+        attributes = {PROTOCOL_VERSION: version} if version else _NO_ATTRIBUTES
+        duration = int(session.duration * 1e9)
+        self._recorder.record(Record("session", event, None, 0, time.time_ns(), duration, "completed", attributes))
+
+    def record_rejected(self, reason: str) -> None:
+        """Count a message that never became an operation."""
+        self._recorder.record(Record("rejected", "rejected", None, 0, time.time_ns(), 0, "invalid", {REASON: reason}))
+
+    def tracer_provider(self) -> TracerProvider:
+        """For libraries that trace themselves: an OpenTelemetry provider whose spans join ours."""
+        with self._lock:
+            if self._provider is None:
+                from tfo_mcp.infrastructure.telemetry.otel_bridge import make_tracer_provider
+
+                self._provider = make_tracer_provider(self._recorder)
+            return self._provider
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Start the threads, which import what they need; returns at once. A second time does nothing."""
+        with self._lock:
+            if self._machine.state is TelemetryState.INITIALIZING and self._pipeline is None:
+                self._launch()
+
+    def flush(self, timeout: float) -> bool:
+        """Export everything recorded so far, within `timeout` seconds. Blocks: not for an event loop's thread.
+
+        Returns:
+            Whether nothing waits any more; False also where the client is not, or no longer, ready.
+        """
+        deadline = time.monotonic() + timeout
+        if self._pipeline is None or not self._initialized.wait(timeout):
+            return False
+        if not self._flushing.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return False
+        try:
+            if not self._fire(TelemetryTrigger.FLUSH_REQUEST):
+                return False
+            delivered = self._pipeline.flush(deadline)
+            self._fire(TelemetryTrigger.FLUSH_COMPLETE)  # unless a shutdown overtook it
+            return delivered
+        finally:
+            self._flushing.release()
+
+    def shutdown(self, timeout: float) -> bool:
+        """Export what waits and end, within `timeout` seconds whatever the collector does. Blocks, as `flush` does.
+
+        Returns:
+            Whether everything was delivered. A second time does nothing.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            if not self._fire(TelemetryTrigger.SHUTDOWN):
+                return True
+            if self._pipeline is None and self._options.endpoint and len(self._recorder):
+                self._launch()
+        delivered = self._pipeline is None or self._pipeline.stop(deadline)
+        self._recorder.close()
+        self._fire(TelemetryTrigger.SHUTDOWN_COMPLETE)
+        return delivered
+
+    def _launch(self) -> None:
+        self._pipeline = Pipeline(self._recorder, self._aggregate, self._options, self._started)
+        self._pipeline.start()
+
+    def _started(self, error: Exception | None) -> None:
+        if error is not None:
+            self._recorder.close()
+            self._fire(TelemetryTrigger.INITIALIZE_FAILED)
+            _log.warning("telemetry is off: %s: %s", type(error).__name__, error)
+        else:
+            self._fire(TelemetryTrigger.INITIALIZE_SUCCESS)
+        self._initialized.set()
+
+    def _fire(self, trigger: TelemetryTrigger) -> bool:
+        """Take the edge if there is one from here, and say so: another thread may have been faster."""
+        with self._edge:
+            if not self._machine.can(trigger):
+                return False
+            self._machine.fire(trigger)
+            return True
+
+
+class NullTelemetry:
+    """The client where telemetry is off: the same calls, and nothing happens."""
+
+    state = TelemetryState.DISABLED
+
+    def span(
+        self,
+        kind: SpanKind,  # noqa: ARG002  # a null object takes what the real one takes
+        name: str,
+        *,
+        parent: TraceContext | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,  # noqa: ARG002  # as above
+    ) -> NullSpan:
+        """A span that measures nothing."""
+        return NullSpan(name, parent)
+
+    def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
+        """Nothing."""
+
+    def record_rejected(self, reason: str) -> None:
+        """Nothing."""
+
+    def tracer_provider(self) -> TracerProvider:
+        """OpenTelemetry's own null object."""
+        from opentelemetry.trace import NoOpTracerProvider
+
+        return NoOpTracerProvider()
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def flush(self, timeout: float) -> bool:  # noqa: ARG002  # as above
+        """Nothing waits."""
+        return True
+
+    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # as above
+        """Nothing waits."""
+        return True
+
+
+def make_telemetry(options: TelemetryOptions) -> MCPTelemetryClient | NullTelemetry:
+    """The client that `options` asks for: the machine's first edge, to Creating or to Disabled."""
+    return MCPTelemetryClient(options) if options.enabled else NullTelemetry()

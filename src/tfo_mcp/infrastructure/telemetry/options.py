@@ -1,0 +1,120 @@
+"""What the telemetry client is told. The composition root maps the `telemetry` settings onto it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+Protocol = Literal["grpc", "http/protobuf", "http"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to send: `host:port`, and for HTTP the path before `/v1/…`."""
+
+    authority: str
+    path: str
+    tls: bool
+
+    @property
+    def url(self) -> str:
+        """The base URL over HTTP."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryOptions:
+    """Everything that the telemetry client reads. Its repr shows no header and no key.
+
+    Attributes:
+        enabled: whether anything is recorded at all.
+        endpoint: the collector, `http(s)://host:port` or `host:port`; without it nothing is ever sent.
+        protocol: "http" is short for "http/protobuf".
+        insecure: whether to send without TLS; None for what the endpoint's scheme says, and TLS without one.
+        headers: sent with every export.
+        key_id, key_secret, collector_id: TelemetryFlow's; with id and secret, HTTP goes to `/v2/…`.
+        compression: gzip or nothing.
+        timeout: seconds for one attempt to export.
+        instance_id: None for a random one per process.
+        ring_capacity: records that may wait for the pipeline.
+        batch_size: spans in one export at most.
+        queue_bytes: encoded spans that may wait for the collector.
+        export_delay: seconds that encoded spans wait for others, to share an export.
+        metric_interval: seconds between two exports of metrics; nothing new, no export.
+        retry_initial, retry_max: seconds of the backoff between attempts.
+
+    Raises:
+        ValueError: an endpoint, header or key that can never work; its text holds no secret.
+    """
+
+    enabled: bool = True
+    endpoint: str | None = None
+    protocol: Protocol = "grpc"
+    insecure: bool | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    key_id: str | None = field(default=None, repr=False)
+    key_secret: str | None = field(default=None, repr=False)
+    collector_id: str | None = field(default=None, repr=False)
+    compression: bool = True
+    timeout: float = 10.0
+    service_name: str = "tfo-mcp"
+    service_version: str = ""
+    namespace: str | None = None
+    environment: str | None = None
+    instance_id: str | None = None
+    ring_capacity: int = 8192
+    batch_size: int = 512
+    queue_bytes: int = 16 * 1024 * 1024
+    export_delay: float = 1.0
+    metric_interval: float = 10.0
+    retry_initial: float = 0.5
+    retry_max: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse early what the sender could only fail with later."""
+        self.target()
+        for name, value in self.all_headers().items():
+            if not (name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()):
+                raise ValueError(f"telemetry.headers: {name!r} is not a header name")
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError(f"telemetry: the value for header {name!r} may hold printable ASCII only")
+
+    def target(self) -> Target | None:
+        """The endpoint, taken apart; None where there is none."""
+        if not self.endpoint:
+            return None
+        given = self.endpoint if "://" in self.endpoint else f"//{self.endpoint}"
+        try:
+            parts = urlsplit(given)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"telemetry.endpoint is not an address: {error}") from error
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("telemetry.endpoint may hold no user name or password; use telemetry.headers")
+        if parts.scheme not in {"", "http", "https"} or not host or parts.query or parts.fragment:
+            raise ValueError(f"telemetry.endpoint must look like http://host:port, not {self.endpoint!r}")
+        if self.protocol == "grpc" and parts.path.strip("/"):
+            raise ValueError(f"telemetry.endpoint may have no path with gRPC, but is {self.endpoint!r}")
+        tls = parts.scheme != "http" if self.insecure is None else not self.insecure
+        if parts.scheme and tls != (parts.scheme == "https"):
+            raise ValueError(f"telemetry.endpoint says {parts.scheme}:// but telemetry.insecure says otherwise")
+        default = 4317 if self.protocol == "grpc" else 4318
+        host = f"[{host}]" if ":" in host else host
+        return Target(f"{host}:{port or default}", parts.path.rstrip("/"), tls)
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether TelemetryFlow's key is complete."""
+        return bool(self.key_id and self.key_secret)
+
+    def all_headers(self) -> dict[str, str]:
+        """The headers of every export, TelemetryFlow's among them; names in lower case, as gRPC wants them."""
+        ours = {
+            "x-telemetryflow-key-id": self.key_id,
+            "x-telemetryflow-key-secret": self.key_secret,
+            "x-telemetryflow-collector-id": self.collector_id,
+        }
+        extra = {name.strip().lower(): value.strip() for name, value in self.headers.items()}
+        return extra | {name: value for name, value in ours.items() if value}

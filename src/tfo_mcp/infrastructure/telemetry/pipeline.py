@@ -1,0 +1,214 @@
+"""The thread between recorder and outbox: folds records into metrics, and encodes what is to be exported."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tfo_mcp.infrastructure.telemetry import conventions as names
+from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
+from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
+from tfo_mcp.infrastructure.telemetry.outbox import Outbox, Parcel
+from tfo_mcp.infrastructure.telemetry.recorder import Recorder
+from tfo_mcp.infrastructure.telemetry.records import Item, Record
+
+if TYPE_CHECKING:
+    from tfo_mcp.infrastructure.telemetry.encode import Encoder
+    from tfo_mcp.infrastructure.telemetry.sender import Sender
+
+_log = logging.getLogger("tfo_mcp.telemetry")
+
+TICK = 0.05
+"""Seconds from the first record that waits until the ring is emptied."""
+
+
+class _Export:
+    """Encoder, outbox and sender: there only where there is an endpoint. Made on the pipeline's thread."""
+
+    def __init__(self, options: TelemetryOptions, aggregate: Aggregate) -> None:
+        from tfo_mcp.infrastructure.telemetry.encode import Encoder
+        from tfo_mcp.infrastructure.telemetry.sender import Sender
+        from tfo_mcp.infrastructure.telemetry.transport import connect
+
+        target = options.target()
+        if target is None:
+            raise ValueError("there is no endpoint to export to")
+        self.encoder: Encoder = Encoder(_resource(options), options.service_version)
+        self.outbox = Outbox(max_bytes=options.queue_bytes, max_spans=options.batch_size, linger=options.export_delay)
+        self.sender: Sender = Sender(self.outbox, connect(options, target), options, aggregate)
+        self._aggregate = aggregate
+        self._exported = 0
+        self.sender.start()
+
+    def spans(self, items: Sequence[Item]) -> None:
+        """Encode the spans among `items`; one that cannot be encoded costs no other its export."""
+        try:
+            parcels = list(self.encoder.spans(items))
+        except Exception as error:  # noqa: BLE001  # a library's span may hold anything
+            if len(items) > 1:
+                for item in items:
+                    self.spans((item,))
+                return
+            _log.warning("a span cannot be encoded (%s)", type(error).__name__)
+            self._aggregate.count(names.SPANS_DROPPED, 1, {names.REASON: names.DROPPED_UNENCODABLE})
+            return
+        for parcel in parcels:
+            self._put(parcel)
+
+    def metrics(self) -> None:
+        """Encode all metrics, if there is anything new."""
+        if self.metrics_pending:
+            self._exported = self._aggregate.changes
+            self._put(self.encoder.metrics(self._aggregate.snapshot(), self._aggregate.started_ns))
+
+    @property
+    def metrics_pending(self) -> bool:
+        """Whether anything was counted since the last export."""
+        return self._aggregate.changes != self._exported
+
+    def _put(self, parcel: Parcel) -> None:
+        dropped = self.outbox.put(parcel)
+        self._aggregate.count(names.SPANS_DROPPED, dropped, {names.REASON: names.DROPPED_QUEUE_FULL})
+
+
+class Pipeline:
+    """Sleeps while nothing is recorded.
+
+    Args:
+        recorder: what waits to be worked on.
+        aggregate: the metrics.
+        options: where to export to, and how often.
+        on_start: told once whether everything needed could be imported; called on the pipeline's thread.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        aggregate: Aggregate,
+        options: TelemetryOptions,
+        on_start: Callable[[Exception | None], None],
+    ) -> None:
+        self._recorder = recorder
+        self._aggregate = aggregate
+        self._options = options
+        self._on_start = on_start
+        self._export: _Export | None = None
+        self._metrics_due = 0.0
+        self._deadline = math.inf
+        self._hurried = threading.Event()
+        self._flushes: deque[threading.Event] = deque()
+        self._thread = threading.Thread(target=self._run, name="tfo-telemetry", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; it imports what it needs."""
+        self._thread.start()
+
+    def flush(self, deadline: float) -> bool:
+        """Export everything recorded so far; returns whether it was delivered before `deadline` (monotonic)."""
+        done = threading.Event()
+        self._flushes.append(done)
+        self._hurry()
+        if not done.wait(max(0.0, deadline - time.monotonic())):
+            return False
+        return self._export is None or self._export.outbox.wait_empty(deadline)
+
+    def stop(self, deadline: float) -> bool:
+        """Export everything and end both threads, by `deadline` (monotonic) in any case.
+
+        Returns:
+            Whether everything was delivered.
+        """
+        if self._export is not None:
+            self._export.sender.hurry(deadline)
+        self._deadline = deadline
+        self._hurry()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        export = self._export
+        if export is None:
+            return not self._options.endpoint
+        export.outbox.close()
+        export.sender.hurry(deadline)
+        delivered = export.sender.join() and not self._thread.is_alive()
+        if lost := export.outbox.spans:
+            _log.warning("shut down before the collector took %d spans", lost)
+        return delivered
+
+    @property
+    def _stopping(self) -> bool:
+        return self._deadline < math.inf
+
+    def _hurry(self) -> None:
+        self._hurried.set()
+        self._recorder.work.set()
+
+    def _run(self) -> None:
+        try:
+            if self._options.endpoint:
+                self._export = _Export(self._options, self._aggregate)
+        except Exception as error:  # noqa: BLE001  # whatever is missing or broken, the server lives on without
+            self._on_start(error)
+            return
+        self._on_start(None)
+        self._metrics_due = time.monotonic() + self._options.metric_interval
+        while not self._stopping:
+            self._recorder.work.wait(self._idle_for())
+            self._hurried.wait(TICK)
+            self._recorder.work.clear()  # before the ring is read, so that what comes meanwhile sets it again
+            self._hurried.clear()
+            self._cycle()
+        self._cycle()  # what came between the last cycle's reading and the stop
+
+    def _cycle(self) -> None:
+        flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+        try:
+            items = self._recorder.take()
+            for item in items:
+                if isinstance(item, Record):
+                    self._aggregate.fold(item)
+            if self._export is not None:
+                # Metrics first: should time run out at a shutdown, it is spans that are lost and not counts.
+                if flushes or self._stopping or time.monotonic() >= self._metrics_due:
+                    self._export.metrics()
+                    self._metrics_due = time.monotonic() + self._options.metric_interval
+                self._export_spans(self._export, items)
+                if self._stopping:
+                    self._export.metrics()  # the last word, on what the encoding dropped
+        except Exception:  # noqa: BLE001  # the thread must live on, or nothing would be recorded any more
+            _log.exception("some records could not be worked on")
+        if flushes and self._export is not None:
+            self._export.sender.hurry()
+        for flushed in flushes:
+            flushed.set()
+
+    def _export_spans(self, export: _Export, items: Sequence[Item]) -> None:
+        size = self._options.batch_size
+        for start in range(0, len(items), size):
+            if time.monotonic() >= self._deadline:
+                _log.warning("shut down before %d records could be exported", len(items) - start)
+                return
+            export.spans(items[start : start + size])
+
+    def _idle_for(self) -> float | None:
+        """Seconds to sleep at most: until metrics are due, if there are any new."""
+        if self._export is None or not self._export.metrics_pending:
+            return None
+        return max(0.0, self._metrics_due - time.monotonic())
+
+
+def _resource(options: TelemetryOptions) -> dict[str, object]:
+    attributes = {
+        names.SERVICE_NAME: options.service_name,
+        names.SERVICE_VERSION: options.service_version,
+        names.SERVICE_NAMESPACE: options.namespace,
+        names.SERVICE_INSTANCE: options.instance_id or str(uuid4()),
+        names.ENVIRONMENT: options.environment,
+        names.SDK_NAME: names.SCOPE,
+        names.SDK_LANGUAGE: "python",
+    }
+    return {name: value for name, value in attributes.items() if value}

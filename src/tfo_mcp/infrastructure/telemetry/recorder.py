@@ -1,0 +1,58 @@
+"""Where records wait for the pipeline: a ring with a cap that nobody ever blocks on."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from tfo_mcp.infrastructure.telemetry import conventions as names
+from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
+from tfo_mcp.infrastructure.telemetry.records import Item, Record
+
+
+class Recorder:
+    """Takes what has ended, from any thread.
+
+    Args:
+        aggregate: counts what the ring cannot take.
+        capacity: items that may wait.
+
+    Attributes:
+        work: set whenever something waits.
+    """
+
+    def __init__(self, aggregate: Aggregate, capacity: int) -> None:
+        self._aggregate = aggregate
+        self._capacity = capacity
+        self._ring: deque[Item] = deque()
+        self._open = True
+        self.work = threading.Event()
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def record(self, item: Item) -> None:
+        """Keep `item` for the pipeline; where the ring is full, count it and drop its span. Never blocks."""
+        if len(self._ring) >= self._capacity:
+            self._count_at_once(item)
+        elif self._open:
+            self._ring.append(item)
+            if not self.work.is_set():
+                self.work.set()
+
+    def take(self) -> list[Item]:
+        """All that waits now, oldest first. Only one thread may take."""
+        ring = self._ring
+        return [ring.popleft() for _ in range(len(ring))]
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        self._open = False
+        self._ring.clear()
+
+    def _count_at_once(self, item: Item) -> None:
+        if isinstance(item, Record):
+            self._aggregate.fold(item)
+            if item.context is None:
+                return
+        self._aggregate.count(names.SPANS_DROPPED, 1, {names.REASON: names.DROPPED_SATURATED})

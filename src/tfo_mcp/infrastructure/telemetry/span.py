@@ -1,0 +1,114 @@
+"""One operation while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from random import getrandbits
+
+from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.infrastructure.telemetry.conventions import ERROR_TYPE, OUTCOME
+from tfo_mcp.infrastructure.telemetry.recorder import Recorder
+from tfo_mcp.infrastructure.telemetry.records import Record, SpanEvent
+
+
+def new_context(parent: TraceContext | None) -> TraceContext:
+    """A new operation's ids: in the trace of `parent`, or in a new one. The generator survives a fork."""
+    return TraceContext((getrandbits(128) or 1) if parent is None else parent.trace_id, getrandbits(64) or 1)
+
+
+class RecordingSpan:
+    """Implements `Span`: two clock readings, one record.
+
+    Args:
+        recorder: where the record goes.
+        parent: the operation around it, None at the root.
+        attributes: copied.
+    """
+
+    __slots__ = ("_attributes", "_clock", "_events", "_kind", "_parent_id", "_recorder", "_start", "context", "name")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        kind: SpanKind,
+        name: str,
+        parent: TraceContext | None,
+        attributes: Mapping[str, AttributeValue],
+    ) -> None:
+        self.context = new_context(parent)
+        self.name = name
+        self._recorder: Recorder | None = recorder
+        self._kind: SpanKind = kind
+        self._parent_id = 0 if parent is None else parent.span_id
+        self._attributes = dict(attributes)
+        self._events: tuple[SpanEvent, ...] = ()
+        self._start = time.time_ns()
+        self._clock = time.perf_counter_ns()
+
+    def set(self, key: str, value: AttributeValue) -> None:
+        """Add an attribute; nothing once the span has ended."""
+        if self._recorder is not None:
+            self._attributes[key] = value
+
+    def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+        """Note an event; nothing once the span has ended."""
+        if self._recorder is not None:
+            at = self._start + time.perf_counter_ns() - self._clock
+            self._events = (*self._events, (at, name, attributes or {}))
+
+    def active(self) -> AbstractContextManager[None]:
+        """Make it OpenTelemetry's current span, so that libraries nest below it."""
+        from tfo_mcp.infrastructure.telemetry.otel_bridge import Activation
+
+        return Activation(self.context)
+
+    def end(self, outcome: Outcome, error_type: str | None = None) -> None:
+        """Record it; a second time does nothing."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        # The wall clock may jump while an operation runs; the monotonic one cannot go back.
+        duration = time.perf_counter_ns() - self._clock
+        attributes = self._attributes
+        attributes[OUTCOME] = outcome
+        if error_type is not None:
+            attributes[ERROR_TYPE] = error_type
+        recorder.record(
+            Record(
+                self._kind,
+                self.name,
+                self.context,
+                self._parent_id,
+                self._start,
+                duration,
+                outcome,
+                attributes,
+                self._events,
+            )
+        )
+
+
+class NullSpan:
+    """Implements `Span` where nothing is recorded: it only hands the trace on."""
+
+    __slots__ = ("context", "name")
+
+    def __init__(self, name: str, parent: TraceContext | None) -> None:
+        self.context = parent or new_context(None)
+        self.name = name
+
+    def set(self, key: str, value: AttributeValue) -> None:
+        """Nothing."""
+
+    def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+        """Nothing."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """Changes nothing."""
+        return nullcontext()
+
+    def end(self, outcome: Outcome, error_type: str | None = None) -> None:
+        """Nothing."""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tfo_mcp.infrastructure.telemetry.options import Target, TelemetryOptions
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ({"endpoint": "http://collector:9000"}, Target("collector:9000", "", tls=False)),
+        ({"endpoint": "https://collector"}, Target("collector:4317", "", tls=True)),
+        ({"endpoint": "collector:4317"}, Target("collector:4317", "", tls=True)),
+        ({"endpoint": "collector:4317", "insecure": True}, Target("collector:4317", "", tls=False)),
+        ({"endpoint": "http://[::1]:4317"}, Target("[::1]:4317", "", tls=False)),
+        ({"endpoint": "https://c/otlp/", "protocol": "http/protobuf"}, Target("c:4318", "/otlp", tls=True)),
+        ({"endpoint": "http://c", "protocol": "http", "insecure": True}, Target("c:4318", "", tls=False)),
+        ({}, None),
+    ],
+)
+def test_an_endpoint_says_where_and_whether_with_tls(given: dict[str, Any], target: Target | None) -> None:
+    assert TelemetryOptions(**given).target() == target
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"endpoint": "ftp://c"}, "telemetry.endpoint must look like http://host:port, not 'ftp://c'"),
+        ({"endpoint": "http://"}, "telemetry.endpoint must look like http://host:port, not 'http://'"),
+        ({"endpoint": "http://c:port"}, "telemetry.endpoint is not an address"),
+        ({"endpoint": "http://u:secret@c"}, "telemetry.endpoint may hold no user name or password"),
+        ({"endpoint": "http://c/path"}, "telemetry.endpoint may have no path with gRPC"),
+        ({"endpoint": "https://c", "insecure": True}, "telemetry.endpoint says https:// but"),
+        ({"endpoint": "http://c", "insecure": False}, "telemetry.endpoint says http:// but"),
+        ({"headers": {"a b": "c"}}, "telemetry.headers: 'a b' is not a header name"),
+        ({"headers": {"a": "secret\r\nx: y"}}, "the value for header 'a' may hold printable ASCII only"),
+    ],
+)
+def test_what_could_never_work_is_refused_in_one_sentence_without_secrets(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match="telemetry") as refused:
+        TelemetryOptions(**given)
+    assert sentence in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_the_repr_of_options_shows_no_secret() -> None:
+    secrets: dict[str, Any] = {
+        "headers": {"authorization": "Bearer hush"},
+        "key_id": "tfk_hush",
+        "key_secret": "tfs_hush",
+    }
+    assert "hush" not in repr(TelemetryOptions(endpoint="http://c", **secrets))

@@ -1,0 +1,92 @@
+"""Through a real collector: rotel, which forwards over HTTP to our receiver."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from support.otlp import DEADLINE, Receiver, free_port, receiving
+
+from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
+from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def rotel_agent() -> str:
+    spec = find_spec("rotel")
+    if spec is None or spec.origin is None:
+        pytest.skip("rotel has no wheel for this platform")
+    return shutil.which("rotel-agent", path=Path(spec.origin).parent) or "rotel-agent"
+
+
+def wait_until_listening(port: int) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    pytest.fail("rotel does not listen")
+
+
+@contextmanager
+def collector_before(receiver: Receiver, protocol: Literal["grpc", "http"], log: Path) -> Generator[str]:
+    """The endpoint of a rotel that passes everything on to `receiver`."""
+    grpc_port, http_port = free_port(), free_port()
+    arguments = [
+        *(rotel_agent(), "start"),
+        *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
+        *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
+        *("--exporter", "otlp", "--otlp-exporter-protocol", "http"),
+        *("--otlp-exporter-endpoint", receiver.endpoint),
+        *("--batch-timeout", "200ms"),
+    ]
+    with log.open("wb") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as process:
+        try:
+            port = grpc_port if protocol == "grpc" else http_port
+            wait_until_listening(port)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("compression", [True, False])
+def test_spans_and_metrics_pass_a_real_collector(
+    protocol: Literal["grpc", "http"],
+    compression: bool,  # noqa: FBT001  # a parameter
+    tmp_path: Path,
+) -> None:
+    with receiving("http") as receiver, collector_before(receiver, protocol, tmp_path / "rotel.log") as endpoint:
+        client = MCPTelemetryClient(TelemetryOptions(endpoint=endpoint, protocol=protocol, compression=compression))
+        client.start()
+        request = client.span("request", "tools/call echo", attributes={"mcp.method.name": "tools/call"})
+        tool = client.span("tool", "tools.execute", parent=request.context, attributes={"gen_ai.tool.name": "echo"})
+        tool.end("completed")
+        request.end("completed")
+        assert client.flush(DEADLINE)
+        client.record_rejected("parse error")
+        assert client.shutdown(DEADLINE)
+
+        assert receiver.wait_for(
+            lambda: len(receiver.spans()) == 2 and "tfo.mcp.requests.rejected" in receiver.metrics(), DEADLINE
+        )
+        spans = {span["name"]: span for span in receiver.spans()}
+        assert spans["tools.execute"]["parent_id"] == spans["tools/call echo"]["span_id"]
+        assert spans["tools.execute"]["trace_id"] == spans["tools/call echo"]["trace_id"]
+        assert spans["tools/call echo"]["kind"] == "SERVER"
+        completed = {"gen_ai.tool.name": "echo", "outcome": "completed"}
+        metrics = receiver.metrics()
+        assert metrics["mcp.tools.calls"] == [{"attributes": completed, "value": 1}]
+        assert metrics["tfo.mcp.requests.rejected"] == [{"attributes": {"reason": "parse error"}, "value": 1}]
+        assert [point.get("count") for point in metrics["mcp.tools.duration"]] == [1]
+        assert metrics["tfo.telemetry.spans.exported"] == [{"attributes": {}, "value": 2}]

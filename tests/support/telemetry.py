@@ -1,0 +1,83 @@
+"""The telemetry ports, recording into lists."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
+from typing import Literal
+
+from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.session import Session
+
+current_span: ContextVar[FakeSpan | None] = ContextVar("current_span", default=None)
+
+
+class FakeSpan:
+    """A `Span`: what was noted of one operation. `ended` is how it ended, None until then."""
+
+    def __init__(
+        self,
+        kind: SpanKind,
+        name: str,
+        context: TraceContext,
+        parent: TraceContext | None,
+        attributes: Mapping[str, AttributeValue],
+    ) -> None:
+        self.kind: SpanKind = kind
+        self.name = name
+        self.context = context
+        self.parent = parent
+        self.attributes = dict(attributes)
+        self.events: list[str] = []
+        self.ended: tuple[Outcome, str | None] | None = None
+
+    def set(self, key: str, value: AttributeValue) -> None:
+        self.attributes[key] = value
+
+    def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+        self.events.append(name)
+
+    @contextmanager
+    def active(self) -> Generator[None]:
+        token = current_span.set(self)
+        try:
+            yield
+        finally:
+            current_span.reset(token)
+
+    def end(self, outcome: Outcome, error_type: str | None = None) -> None:
+        assert self.ended is None, f"{self.name} ends twice"
+        self.ended = (outcome, error_type)
+
+
+class FakeTelemetry:
+    """A `Telemetry`: every span in the order of their starts, every session event and rejection."""
+
+    def __init__(self) -> None:
+        self.spans: list[FakeSpan] = []
+        self.session_events: list[tuple[str, Session]] = []
+        self.rejections: list[str] = []
+        self._ids = count(1)
+
+    def span(
+        self,
+        kind: SpanKind,
+        name: str,
+        *,
+        parent: TraceContext | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+    ) -> FakeSpan:
+        span_id = next(self._ids)
+        trace_id = span_id if parent is None else parent.trace_id
+        span = FakeSpan(kind, name, TraceContext(trace_id, span_id), parent, attributes or {})
+        self.spans.append(span)
+        return span
+
+    def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
+        self.session_events.append((event, session))
+
+    def record_rejected(self, reason: str) -> None:
+        self.rejections.append(reason)
