@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -55,7 +56,11 @@ async def _demo() -> bool:
                     "TELEMETRYFLOW_MCP_CONFIG": str(_empty_configuration(Path(folder))),
                 }
                 with (Path(folder) / "server.log").open("w+", encoding="utf-8") as log:
-                    went_well = await tell(environment, sys.executable, Path.cwd(), log, simulated=simulated)
+                    try:
+                        went_well = await tell(environment, sys.executable, Path.cwd(), log, simulated=simulated)
+                    except Exception as error:  # noqa: BLE001  # whatever it is: the server's log below says more than a traceback
+                        went_well = False
+                        click.echo(f"demo: the client gave up: {_first_cause(error)}", err=True)
                     log.seek(0)
                     if text := log.read():
                         click.echo(f"\nThe server's log:\n{text}")
@@ -63,6 +68,13 @@ async def _demo() -> bool:
         return print_traces(receiver.spans(), receiver.metrics(), endpoint) and went_well
     finally:
         receiver.stop()
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The client's task groups wrap what happened, often more than once."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
 
 
 def _empty_configuration(folder: Path) -> Path:
