@@ -9,8 +9,8 @@ _RESOLUTION = 0.02
 """Seconds between two sweeps at least, so that a thousand deadlines are a few sweeps."""
 
 
-class DeadlinePassed(Exception):  # noqa: N818  # a signal to the tool handler, which makes the error of it
-    """The body of a deadline was cancelled because its time was over."""
+class DeadlinePassed(Exception):
+    """The body of a deadline was cancelled because its time was over; a signal, not an error for a client."""
 
 
 class Deadlines:

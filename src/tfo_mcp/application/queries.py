@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tfo_mcp.application.bus import RequestInfo
+from tfo_mcp.domain.errors import UnknownCursor
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 
 
@@ -21,7 +22,9 @@ async def ping(query: Ping, info: RequestInfo) -> None:  # noqa: ARG001  # the t
 
 @dataclass(frozen=True, slots=True)
 class ListTools:
-    """`tools/list`."""
+    """`tools/list`, from the page that `cursor` stands for."""
+
+    cursor: str | None = None
 
 
 class ToolQueries:
@@ -31,5 +34,11 @@ class ToolQueries:
         self._tools = tools
 
     async def list_tools(self, query: ListTools, info: RequestInfo) -> Sequence[Tool]:  # noqa: ARG002  # not filtered yet
-        """Every tool, in the order of registration."""
+        """Every tool, in the order of registration.
+
+        Raises:
+            UnknownCursor: whichever it is: all tools are on the first page.
+        """
+        if query.cursor is not None:
+            raise UnknownCursor(query.cursor)
         return tuple(self._tools)

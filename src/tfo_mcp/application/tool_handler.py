@@ -19,14 +19,17 @@ from tfo_mcp.application.ports import EventPublisher, SchemaCompiler, Span, Tele
 from tfo_mcp.domain.errors import InternalError, InvalidArguments, ToolFailure, ToolTimedOut, UnknownTool
 from tfo_mcp.domain.events import ToolExecuted
 from tfo_mcp.domain.execution import ExecutionTrigger, Outcome, new_execution
-from tfo_mcp.domain.tool import Tool, ToolMode, ToolRegistry, ToolResult
+from tfo_mcp.domain.tool import Tool, ToolContext, ToolMode, ToolRegistry, ToolResult
 
 _UNKNOWN = "_OTHER"
 """What a tool is called in telemetry whose name a client invented (OpenTelemetry's word for it)."""
 
 
-class CallAbandoned(Exception):  # noqa: N818  # a signal from `check()` to the thread's own frame
-    """Raised inside a worker thread whose call nobody waits for any more."""
+class CallAbandoned(BaseException):
+    """Raised by `check()` in a worker thread whose call nobody waits for any more.
+
+    As a cancellation, it is no `Exception`: a tool that catches those must not go on working for nobody.
+    """
 
 
 class ToolHandler:
@@ -91,12 +94,12 @@ class ToolHandler:
             self._finish(tool.name, span, started, "invalid", invalid.error_type, info)
             return ToolResult(str(invalid), is_error=True)
         execution.fire(ExecutionTrigger.RUN_HANDLER)
-        trigger, result, error_type = await self._run(tool, command.arguments, span, info)
+        trigger, ending, error_type = await self._run(tool, command.arguments, span, info)
         execution.fire(trigger)
         self._finish(tool.name, span, started, _OUTCOMES[trigger], error_type, info)
-        if result is None:
-            raise asyncio.CancelledError
-        return result
+        if isinstance(ending, asyncio.CancelledError):
+            raise ending  # the same one: its message tells anyio whose cancellation it is
+        return ending
 
     def _validate(self, tool: Tool, arguments: Mapping[str, Any]) -> Sequence[str]:
         validate = self._validators.get(tool.name)
@@ -116,8 +119,8 @@ class ToolHandler:
 
     async def _run(
         self, tool: Tool, arguments: Mapping[str, Any], span: Span, info: RequestInfo
-    ) -> tuple[ExecutionTrigger, ToolResult | None, str | None]:
-        """Returns how it ended, the result (None when cancelled) and the error's type."""
+    ) -> tuple[ExecutionTrigger, ToolResult | asyncio.CancelledError, str | None]:
+        """Returns how it ended, the result or the cancellation, and the error's type."""
         context = _Context(self, span, info)
         seconds = self._timeout if tool.timeout is None else tool.timeout
         try:
@@ -127,14 +130,17 @@ class ToolHandler:
                 with self._deadlines.within(seconds), span.active():
                     outcome = await self._start(tool, arguments, context)
             result = _checked(tool, outcome)
-        except asyncio.CancelledError:
-            return ExecutionTrigger.CANCEL, None, None
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                return ExecutionTrigger.CANCEL, error, None
+            # Something inside the tool was cancelled, not the call: its caller still waits for an answer.
+            return ExecutionTrigger.HANDLER_ERROR, self._masked(tool, error, span), type(error).__name__
         except DeadlinePassed:
             timed_out = ToolTimedOut(tool.name, seconds)
             return ExecutionTrigger.TIMEOUT, ToolResult(str(timed_out), is_error=True), timed_out.error_type
         except ToolFailure as failure:
             return ExecutionTrigger.HANDLER_ERROR, ToolResult(str(failure), is_error=True), failure.error_type
-        except Exception as error:  # noqa: BLE001  # a tool may be anybody's: its faults stay its own
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a tool may be anybody's: its faults stay its own
             return ExecutionTrigger.HANDLER_ERROR, self._masked(tool, error, span), type(error).__name__
         else:
             failed = result.is_error
@@ -146,19 +152,19 @@ class ToolHandler:
     def _start(self, tool: Tool, arguments: Mapping[str, Any], context: _Context) -> Awaitable[ToolResult]:
         if tool.mode is ToolMode.TASK:
             return cast("Awaitable[ToolResult]", tool.run(arguments, context))
-        run = contextvars.copy_context().run
+        here = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return cast("Awaitable[ToolResult]", loop.run_in_executor(self._executor, run, tool.run, arguments, context))
+        return loop.run_in_executor(self._executor, lambda: here.run(_run_in_thread, tool, arguments, context))
 
-    def _masked(self, tool: Tool, error: Exception, span: Span) -> ToolResult:
+    def _masked(self, tool: Tool, error: BaseException, span: Span) -> ToolResult:
         if isinstance(error, InternalError):
             error_id = error.error_id
         else:
             error_id = uuid4().hex
             self._report(error_id, error)
         span.set("tfo.error.id", error_id)
-        text = f"{tool.name!r} failed for a reason that is not its caller's; the server's log has it as error {error_id}"
-        return ToolResult(text, is_error=True)
+        blame = "failed for a reason that is not its caller's"
+        return ToolResult(f"{tool.name!r} {blame}; the server's log has it as error {error_id}", is_error=True)
 
     def _finish(
         self, tool: str, span: Span, started: float, outcome: Outcome, error_type: str | None, info: RequestInfo
@@ -185,6 +191,21 @@ _OUTCOMES: Mapping[ExecutionTrigger, Outcome] = {
     ExecutionTrigger.TIMEOUT: "timed_out",
     ExecutionTrigger.CANCEL: "cancelled",
 }
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _run_in_thread(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+    """Run a tool; what a future cannot carry to the event loop, or what would end the loop there, is wrapped."""
+    try:
+        return cast("ToolResult", tool.run(arguments, context))
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise
+        raise RuntimeError(f"{type(error).__name__} in a worker thread") from error
 
 
 def _checked(tool: Tool, outcome: object) -> ToolResult:

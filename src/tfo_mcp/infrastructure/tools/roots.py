@@ -1,0 +1,280 @@
+"""The folders that file tools may touch, and the one way to open anything in them.
+
+A path is walked component by component, each opened relative to the descriptor of the one before and never
+through a symbolic link; links are read and walked by hand, so a component that is swapped meanwhile leads to an
+error, not outside. `..` goes back to a descriptor that is held already and never above the root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tfo_mcp.domain.errors import PathRefused, ToolFailure
+
+Identity = tuple[int, int]
+"""Device and inode: what a file is, whatever its name."""
+
+_MAX_LINKS: Final = 40
+_MAX_DEPTH: Final = 64
+"""Descriptors held by one walk."""
+_MAX_PATH: Final = 4096
+"""Bytes."""
+
+_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_PASSAGE: Final = _FOLDER | getattr(os, "O_PATH", 0)
+"""A folder on the way: Linux asks for no right to list it."""
+_FILE: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+_SERVERS_OWN_PROCESS: Final = Path("/proc")
+"""Holds the server's environment and memory, and with them its keys; refused even below a root `/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open regular file or folder; the descriptor is closed by `Roots.open`."""
+
+    descriptor: int
+    status: os.stat_result
+
+    @property
+    def is_folder(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+class Roots:
+    """The folders that file tools may touch.
+
+    Args:
+        paths: absolute; the first is what relative paths start from. A root itself may be a symbolic link.
+        denied: the server's own files and folders, refused wherever they are met, hard links included.
+    """
+
+    def __init__(self, paths: Sequence[Path], denied: Iterable[Path] = ()) -> None:
+        self._roots = tuple(path.absolute() for path in paths)
+        self._spellings = [(_components(str(root)), root) for root in self._roots]
+        self._spellings += [(_components(os.path.realpath(root)), root) for root in self._roots]
+        self._denied = (*denied, _SERVERS_OWN_PROCESS)
+
+    @contextmanager
+    def open(self, path: str) -> Generator[Opened]:
+        """Open the regular file or folder at `path`, to be read; relative paths start from the first root.
+
+        Raises:
+            PathRefused: it leads outside the roots, to a file of the server itself, or to what is no file or folder.
+            ToolFailure: there are no roots, or it is missing, unreadable or no path at all.
+        """
+        self._check(path)
+        try:
+            with closing(_Walk(self, path)) as walk:
+                descriptor = walk.arrive()
+            try:
+                yield Opened(descriptor, os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise failure_of(error, path) from error
+
+    def _check(self, path: str) -> None:
+        if not self._roots:
+            raise ToolFailure(
+                "no folder is open to file tools: name some in tools.roots of the configuration file, or in "
+                "TELEMETRYFLOW_MCP_TOOLS_ROOTS, and restart tfo-mcp"
+            )
+        if os.open not in os.supports_dir_fd:
+            raise ToolFailure(
+                "file tools are off on this platform: it has no way to open files that is safe from swaps"
+            )
+        if not path:
+            raise ToolFailure("the path is empty; '.' is the first root")
+        if "\0" in path:
+            raise PathRefused("a path cannot hold a NUL character")
+        try:
+            size = len(os.fsencode(path))
+        except UnicodeEncodeError as error:
+            raise PathRefused("the path holds half of a surrogate pair, which no file name can") from error
+        if size > _MAX_PATH:
+            raise PathRefused(f"the path is longer than {_MAX_PATH} bytes")
+
+    def place(self, path: str) -> tuple[Path, list[str]] | None:
+        """The root that `path` starts from and the components below it; None when it is in no root."""
+        components = _components(path)
+        if not path.startswith("/"):
+            return self._roots[0], components
+        for prefix, root in self._spellings:
+            if components[: len(prefix)] == prefix:
+                return root, components[len(prefix) :]
+        return None
+
+    def denied(self) -> frozenset[Identity]:
+        """What the denied paths are at this moment."""
+        found: set[Identity] = set()
+        for path in self._denied:
+            with suppress(OSError):  # not there, so nothing can lead to it
+                found.add(identity(path.stat()))
+        return frozenset(found)
+
+    def is_linked_from_denied(self, status: os.stat_result) -> bool:
+        """Whether the file is another name of one inside a denied folder."""
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
+            return False
+        for folder in self._denied:
+            with suppress(OSError):  # not there
+                # Hard links stay on one file system.
+                if folder.stat().st_dev == status.st_dev and identity(status) in _identities_below(folder):
+                    return True
+        return False
+
+
+class _Walk:
+    """One walk from a root to what a path names. Holds the descriptors of the folders it stands in."""
+
+    def __init__(self, roots: Roots, path: str) -> None:
+        self._roots = roots
+        self._path = path
+        self._denied = roots.denied()
+        self._stack: list[int] = []
+        self._todo: list[str] = []
+        self._links = 0
+
+    def arrive(self) -> int:
+        """A descriptor of the file or folder at the end; the caller closes it."""
+        self._start(self._path)
+        while self._todo:
+            name = self._todo.pop()
+            if name == ".":
+                continue
+            if name == "..":
+                self._go_back()
+                continue
+            mode = os.stat(name, dir_fd=self._stack[-1], follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                self._follow(name)
+            elif stat.S_ISDIR(mode):
+                self._hold(os.open(name, _PASSAGE, dir_fd=self._stack[-1]))
+            elif self._todo:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            else:
+                return self._open_file(name, mode)
+        return enter(self._stack[-1], ())
+
+    def close(self) -> None:
+        while self._stack:
+            os.close(self._stack.pop())
+
+    def _start(self, path: str) -> None:
+        place = self._roots.place(path)
+        if place is None:
+            raise PathRefused(f"{quoted(self._path)} leads outside the folders that are open to file tools")
+        root, components = place
+        self.close()
+        # The root is the operator's own word: only below it may nothing lead astray.
+        self._hold(os.open(root, _PASSAGE & ~getattr(os, "O_NOFOLLOW", 0)))
+        self._todo += reversed(components)
+
+    def _hold(self, descriptor: int) -> None:
+        self._stack.append(descriptor)
+        if len(self._stack) > _MAX_DEPTH:
+            raise PathRefused(f"{quoted(self._path)} is more than {_MAX_DEPTH} folders deep")
+        self._refuse_denied(os.fstat(descriptor))
+
+    def _go_back(self) -> None:
+        if len(self._stack) == 1:
+            raise PathRefused(f"{quoted(self._path)} leads outside the folders that are open to file tools")
+        os.close(self._stack.pop())
+
+    def _follow(self, name: str) -> None:
+        self._links += 1
+        if self._links > _MAX_LINKS:
+            raise PathRefused(f"{quoted(self._path)} goes through more than {_MAX_LINKS} symbolic links")
+        target = os.readlink(name, dir_fd=self._stack[-1])
+        if target.startswith("/"):
+            self._start(target)
+        else:
+            self._todo += reversed(_components(target))
+
+    def _open_file(self, name: str, mode: int) -> int:
+        self._check_regular(mode)  # opening a device can do something, opening a FIFO can wait
+        descriptor = os.open(name, _FILE, dir_fd=self._stack[-1])
+        try:
+            status = os.fstat(descriptor)
+            self._check_regular(status.st_mode)
+            self._refuse_denied(status)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _refuse_denied(self, status: os.stat_result) -> None:
+        if identity(status) in self._denied or self._roots.is_linked_from_denied(status):
+            raise PathRefused(f"{quoted(self._path)} is one of the server's own files, which file tools never touch")
+
+    def _check_regular(self, mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            raise PathRefused(f"{quoted(self._path)} is a device, pipe or socket, not a file or folder")
+
+
+def default_roots(cwd: Path, home: Path) -> tuple[Path, ...]:
+    """The roots where none are set: the working directory, unless home lies in it or is it."""
+    cwd, home = cwd.resolve(), home.resolve()
+    return () if home.is_relative_to(cwd) else (cwd,)
+
+
+def enter(folder: int, names: Sequence[str]) -> int:
+    """A readable descriptor of the folder `names` below `folder`, reached through no link; the caller closes it.
+
+    Raises:
+        OSError: it is gone, is no folder any more, or may not be read.
+    """
+    descriptor = os.open(".", _FOLDER, dir_fd=folder)
+    for name in names:
+        try:
+            following = os.open(name, _FOLDER, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = following
+    return descriptor
+
+
+def identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+def quoted(path: str) -> str:
+    """`path` as its caller gave it, for a sentence: escaped and at most 200 characters."""
+    return repr(path if len(path) <= 200 else path[:200] + "…")  # noqa: PLR2004  # said above
+
+
+def failure_of(error: OSError, path: str) -> ToolFailure:
+    """One sentence about a failed operation on `path`; says nothing of what the path resolved to."""
+    match error.errno:
+        case errno.ENOENT:
+            return ToolFailure(f"there is no {quoted(path)}")
+        case errno.EACCES | errno.EPERM:
+            return ToolFailure(f"the server has no permission to read {quoted(path)}")
+        case errno.ENOTDIR | errno.ELOOP:
+            return ToolFailure(f"{quoted(path)} goes through something that is not a folder")
+        case errno.ENAMETOOLONG:
+            return ToolFailure(f"a name in {quoted(path)} is too long")
+        case number:
+            reason = os.strerror(number) if number else type(error).__name__
+            return ToolFailure(f"{quoted(path)} cannot be read: {reason}")
+
+
+def _components(path: str) -> list[str]:
+    """The names in `path`; a slash at the end becomes '.', so that it asks for a folder."""
+    names = [name for name in path.split("/") if name]
+    return [*names, "."] if path.endswith("/") and names else names
+
+
+def _identities_below(folder: Path) -> Iterator[Identity]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # gone since it was listed
+                yield identity(Path(parent, name).lstat())
