@@ -212,7 +212,7 @@ def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
     configured = settings.tools.roots
     roots = Roots(
         default_roots(cwd, Path.home()) if configured is None else configured,
-        denied=[path for path in (settings.storage.folder, loaded.source) if path is not None],
+        denied=[path for path in (settings.storage.folder, loaded.source, settings.logging.file) if path is not None],
     )
     limits = FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
     return [

@@ -53,9 +53,7 @@ def with_sdk(script: str, talk: Talk, *, retries: int = 0, host: str = "127.0.0.
     asyncio.run(run())
 
 
-async def ask(
-    claude: AsyncAnthropic, *messages: str | MessageParam, tools: Sequence[ToolParam] = ()
-) -> Message:
+async def ask(claude: AsyncAnthropic, *messages: str | MessageParam, tools: Sequence[ToolParam] = ()) -> Message:
     """Send messages, a plain string being the user's."""
     sent: list[MessageParam] = [
         {"role": "user", "content": message} if isinstance(message, str) else message for message in messages
@@ -64,9 +62,7 @@ async def ask(
 
 
 def text_of(message: Message) -> str:
-    return "".join(block.text for block in message.content if block.type == "text").removeprefix(
-        f"{SIMULATED} "
-    )
+    return "".join(block.text for block in message.content if block.type == "text").removeprefix(f"{SIMULATED} ")
 
 
 def calls_in(message: Message) -> list[tuple[str, object]]:
@@ -128,9 +124,7 @@ def test_a_stream_carries_every_event_and_adds_up_to_the_same_message() -> None:
         assert calls_in(streamed) == calls_in(whole) == [("echo", {"message": [1, "é"]})]
         assert (streamed.stop_reason, streamed.usage) == ("tool_use", whole.usage)
 
-    script = (
-        r'replies: [{text: "two  words\n", tool_use: [{name: echo, input: {message: [1, é]}}], times: 2}]'
-    )
+    script = r'replies: [{text: "two  words\n", tool_use: [{name: echo, input: {message: [1, é]}}], times: 2}]'
     with_sdk(script, talk)
 
 

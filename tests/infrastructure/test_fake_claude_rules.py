@@ -144,9 +144,7 @@ def test_what_the_api_refuses_is_refused(request_body: dict[str, Any] | bytes, p
         body(user("hi"), user("again")),
         body(user("hi"), assistant("one"), assistant("two"), user("so")),
         body(user("hi"), assistant("I look."), assistant(call()), user(result()), user("go on")),
-        body(
-            user("hi"), assistant(call(), call("b")), user(result("b", "")), user(result(content=[text("x")]))
-        ),
+        body(user("hi"), assistant(call(), call("b")), user(result("b", "")), user(result(content=[text("x")]))),
         body(user("hi"), {"role": "system", "content": "Be brief."}),
         body(user("hi"), tools=[{"type": "web_search_20260318", "name": "web_search"}], system="Be brief."),
         body(user("hi"), thinking={"type": "adaptive"}, cache_control={"type": "ephemeral"}),

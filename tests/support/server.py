@@ -26,6 +26,10 @@ ENVELOPE = {
 }
 """`_meta` of a stateless request."""
 
+STATELESS = "2026-07-28"
+REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", STATELESS)
+"""Of the protocol, all that are served; those before the last begin with a handshake."""
+
 Answer = dict[str, Any]
 
 
@@ -42,6 +46,8 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stdout, selectors.EVENT_READ)
         self._buffer = b""
+        self.revision = ""
+        """What `begin` was told."""
         self.received: list[Answer] = []
         """Every message so far, in order."""
 
@@ -64,6 +70,8 @@ class Server:
         self.send_raw(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
 
     def request(self, request_id: str | int, method: str, params: Mapping[str, Any] | None = None) -> None:
+        if self.revision == STATELESS:
+            params = {"_meta": ENVELOPE, **(params or {})}
         message: Answer = {"jsonrpc": "2.0", "id": request_id, "method": method}
         self.send(message if params is None else {**message, "params": params})
 
@@ -113,7 +121,7 @@ class Server:
         return self.answer_to(request_id)
 
     def call_tool(self, request_id: str | int, name: str, arguments: Mapping[str, Any] | None = None) -> Answer:
-        """`tools/call` in the handshake era; the result, an AssertionError where there is none."""
+        """`tools/call`; the result, an AssertionError where there is none."""
         answer = self.call(request_id, "tools/call", {"name": name, "arguments": arguments or {}})
         assert "result" in answer, answer
         return cast("Answer", answer["result"])
@@ -123,6 +131,16 @@ class Server:
         answer = self.call("init", "initialize", {**HANDSHAKE, "protocolVersion": revision})
         self.notify("notifications/initialized")
         return cast("Answer", answer["result"])
+
+    def begin(self, revision: str) -> None:
+        """Speak this revision from now on."""
+        if revision != STATELESS:
+            self.initialize(revision)
+        self.revision = revision
+
+    def ask_whether_alive(self, request_id: str | int = "alive") -> None:
+        """A request that any server answers which runs."""
+        self.request(request_id, "server/discover" if self.revision == STATELESS else "ping")
 
     # --- ending ---
 
@@ -145,6 +163,19 @@ class Server:
         """Bytes of resident memory at the highest (Linux)."""
         status = Path(f"/proc/{self.pid}/status").read_text("ascii")
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def claude_at(base_url: str) -> dict[str, str]:
+    """The variables of a server that is to ask this Messages API."""
+    return {"ANTHROPIC_BASE_URL": base_url, "ANTHROPIC_API_KEY": "simulated"}
+
+
+def eventually(happened: Callable[[], bool], deadline: float = DEADLINE) -> None:
+    """Wait for what nobody tells; an AssertionError when it does not come."""
+    until = time.monotonic() + deadline
+    while not happened():
+        assert time.monotonic() < until, f"it did not happen in {deadline} s"
+        time.sleep(0.01)
 
 
 def environment(state: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:

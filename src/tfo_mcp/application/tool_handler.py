@@ -169,7 +169,7 @@ class ToolHandler:
     def _finish(
         self, tool: str, span: Span, started: float, outcome: Outcome, error_type: str | None, info: RequestInfo
     ) -> None:
-        span.add_event("completed" if outcome == "completed" else "error")
+        span.add_event(outcome if outcome in {"completed", "cancelled"} else "error")
         span.end(outcome, error_type)
         self._publisher.publish(
             (

@@ -73,9 +73,9 @@ def report_unforeseen(error_id: str, error: BaseException) -> None:
 def _open(settings: LoggingSettings) -> io.RawIOBase:
     # Unbuffered: a thread that hangs in a write would hold the lock of a buffer, which the exit needs.
     try:
-        if settings.output == "stderr":
+        if settings.file is None:
             return io.FileIO(_STDERR, "wb", closefd=False)
-        return io.FileIO(settings.output, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+        return io.FileIO(settings.file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
     except OSError as error:
         raise ConfigurationError(f"logging.output: cannot open {settings.output!r}: {error.strerror}") from None
 

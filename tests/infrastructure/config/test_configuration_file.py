@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.configuration import load, refusal
 
+from support.configuration import load, refusal
 from tfo_mcp.infrastructure.config import ConfigurationError, Loaded, Settings, load_settings
 
 

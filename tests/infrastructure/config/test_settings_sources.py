@@ -4,8 +4,8 @@ import traceback
 from pathlib import Path
 
 import pytest
-from support.configuration import load, refusal
 
+from support.configuration import load, refusal
 from tfo_mcp.infrastructure.config import ConfigurationError, Secret, TelemetrySettings, masked, secrets_of
 from tfo_mcp.infrastructure.config.environment import variables_of
 from tfo_mcp.infrastructure.config.settings import SECTIONS

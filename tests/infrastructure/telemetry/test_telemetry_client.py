@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.otlp import DEADLINE, receiving
 
+from support.otlp import DEADLINE, receiving
 from tfo_mcp.domain.session import Session
 from tfo_mcp.infrastructure.telemetry.client import (
     TELEMETRY_TRANSITIONS,

@@ -11,8 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
-from support.otlp import DEADLINE, Receiver, Reply, free_port, receiving
 
+from support.otlp import DEADLINE, Receiver, Reply, free_port, receiving
 from tfo_mcp.application.ports import TraceContext
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions

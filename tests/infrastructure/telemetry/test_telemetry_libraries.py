@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from support.otlp import DEADLINE, receiving
 
+from support.otlp import DEADLINE, receiving
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from support.otlp import DEADLINE, Receiver, free_port, receiving
 
+from support.otlp import DEADLINE, Receiver, free_port, receiving
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from support.otlp import black_hole, free_port
 
+from support.otlp import black_hole, free_port
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient, TelemetryState
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 

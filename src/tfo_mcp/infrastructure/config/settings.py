@@ -159,6 +159,11 @@ class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         ),
     ] = "stderr"
 
+    @property
+    def file(self) -> Path | None:
+        """The log file, where there is one."""
+        return None if self.output == "stderr" else Path(self.output)
+
 
 class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="Record operations. Nothing is sent without an endpoint.")] = True
