@@ -8,7 +8,8 @@ DomainError
 │   └── DuplicateRequestId
 ├── SessionClosing                 the server is on its way out
 ├── InvalidParams                  the message's content cannot be right
-│   └── UnknownTool
+│   ├── UnknownTool
+│   └── UnknownCursor
 ├── InternalError                  unforeseen; carries an error id, never a text
 ├── InvalidTransition              a state machine was asked for an edge that it has not
 └── ToolFailure                    a tool could not do it; a sentence that the model can act on
@@ -76,6 +77,13 @@ class UnknownTool(InvalidParams):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"unknown tool: {name[:200]!r}")
+
+
+class UnknownCursor(InvalidParams):
+    """The server has not given this cursor out."""
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__(f"unknown cursor: {cursor[:200]!r}")
 
 
 class InternalError(DomainError):

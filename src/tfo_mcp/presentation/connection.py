@@ -56,10 +56,11 @@ class Wire(Protocol):
 class _InFlight:
     """One request under way. `answered` also means: not to be answered any more."""
 
-    __slots__ = ("answered", "task")
+    __slots__ = ("answered", "cancellable", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, *, cancellable: bool) -> None:
         self.answered = False
+        self.cancellable = cancellable
         self.task: asyncio.Task[None] | None = None
 
 
@@ -141,9 +142,11 @@ class Connection:
 
     # --- the doors' side ---
 
-    def run(self, request_id: RequestId, answer: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+    def run(
+        self, request_id: RequestId, answer: Callable[[], Awaitable[Mapping[str, Any]]], *, cancellable: bool = True
+    ) -> None:
         """Run a request concurrently; `answer` gives the members of the response beside `jsonrpc` and `id`."""
-        entry = self._in_flight[request_id] = _InFlight()
+        entry = self._in_flight[request_id] = _InFlight(cancellable=cancellable)
         entry.task = asyncio.get_running_loop().create_task(self._run(request_id, entry, answer))
         entry.task.add_done_callback(partial(self._forget, request_id, entry))
 
@@ -189,7 +192,7 @@ class Connection:
         if not isinstance(request_id, str | int) or isinstance(request_id, bool):
             return
         entry = self._in_flight.get(request_id) or self._in_flight.get(_other_spelling(request_id))
-        if entry is not None and entry.task is not None:
+        if entry is not None and entry.task is not None and entry.cancellable:
             entry.answered = True
             # Not before its first step: every request that was accepted is also recorded.
             asyncio.get_running_loop().call_soon(entry.task.cancel)

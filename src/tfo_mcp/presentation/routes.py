@@ -32,7 +32,8 @@ def _initialize(params: Mapping[str, Any]) -> InitializeSession:
 ROUTES: Final[Mapping[str, Route]] = {
     "initialize": Route(_initialize),
     "ping": Route(lambda _: Ping()),
-    "tools/list": Route(lambda _: ListTools(), wire.tool_list),
+    "server/discover": Route(lambda _: Ping()),  # the SDK says what the server is and can
+    "tools/list": Route(lambda p: ListTools(p.get("cursor")), wire.tool_list),
     "tools/call": Route(lambda p: CallTool(p["name"], p.get("arguments") or {}), wire.tool_result),
     "shutdown": Route(lambda _: CloseSession()),
 }

@@ -29,9 +29,10 @@ from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data, progress_token_from_params
 from mcp.shared.transport_context import TransportContext
 from mcp_types.version import LATEST_MODERN_VERSION
+from pydantic import ValidationError
 
 from tfo_mcp.application.bus import Bus, RequestInfo
-from tfo_mcp.application.commands import InitializeSession
+from tfo_mcp.application.commands import ConfirmInitialized, InitializeSession
 from tfo_mcp.application.ports import Telemetry
 from tfo_mcp.domain.errors import DomainError
 from tfo_mcp.domain.session import SessionState
@@ -49,6 +50,12 @@ _late_initialize_data: Final = sdk._initialize_after_modern_data  # noqa: SLF001
 
 _CONSTRUCTOR_NAMES: Final = {"ping": "on_ping", "tools/list": "on_list_tools", "tools/call": "on_call_tool"}
 """What the SDK's `Server` calls the handlers whose params it has models for; others are registered as they are."""
+
+_BUILT_IN: Final = ("initialize", "server/discover")
+"""What the SDK answers by itself; our part of it stands around that."""
+
+_LIFECYCLE: Final = ("initialize", "shutdown")
+"""What a client cannot cancel: the protocol says so of the first, and half of the second would leave no way out."""
 
 _LATE_ENVELOPE = (
     "this connection serves the handshake protocol era; "
@@ -80,19 +87,20 @@ class SdkDoor:
         self._bus = bus
         self._telemetry = telemetry
         self._report = report
-        handlers = {method: partial(self._handle, route) for method, route in ROUTES.items()}
+        handlers = {method: partial(self._handle, route) for method, route in ROUTES.items() if method not in _BUILT_IN}
         known: dict[str, Any] = {argument: handlers[method] for method, argument in _CONSTRUCTOR_NAMES.items()}
         # 2026-07-28 wants the hints on every result that may be kept; these are the SDK's own defaults: keep nothing.
-        hints = {method: CacheHint() for method in CACHEABLE_METHODS if method in ROUTES}
+        hints: dict[Any, CacheHint] = {method: CacheHint() for method in CACHEABLE_METHODS if method in ROUTES}
         self._server: Server[_Call] = Server(
             name, version=version, instructions=instructions, cache_hints=hints, **known
         )
         for method, handler in handlers.items():
-            if method not in _CONSTRUCTOR_NAMES and method != "initialize":
+            if method not in _CONSTRUCTOR_NAMES:
                 self._server.add_request_handler(method, types.RequestParams, handler)
         for method, message in NOTIFICATIONS.items():
             self._server.add_notification_handler(method, types.NotificationParams, partial(self._notified, message))
-        self._server.middleware[:] = [self._initialize]  # takes the SDK's OpenTelemetry out: ours wraps the bus
+        # Takes the SDK's OpenTelemetry out: ours wraps the bus.
+        self._server.middleware[:] = [self._initialize, self._discover]
         self._handshakes: WeakKeyDictionary[Connection, SdkConnection] = WeakKeyDictionary()
 
     def offer(self, message: Request | Notification, connection: Connection) -> bool:
@@ -103,7 +111,8 @@ class SdkDoor:
         if connection.era is None:
             stateless = message.method != "initialize" and _opens_stateless(message.params)
             connection.era = "stateless" if stateless else "handshake"
-        connection.run(message.id, partial(self._answer, message, connection))
+        cancellable = message.method not in _LIFECYCLE
+        connection.run(message.id, partial(self._answer, message, connection), cancellable=cancellable)
         return True
 
     # --- one request through the SDK's kernel ---
@@ -114,8 +123,8 @@ class SdkDoor:
         try:
             return {"result": await serve(request, call)}
         except Exception as fault:  # noqa: BLE001  # the one place where anything becomes an answer
-            error = handler_exception_to_error_data(fault)
-            if error is None:
+            error = _malformed(fault) if isinstance(fault, ValidationError) else handler_exception_to_error_data(fault)
+            if error is None or (error.code == types.INTERNAL_ERROR and error.data is None):  # the kernel's has no id
                 error_id = uuid4().hex
                 self._report(error_id, fault)
                 error = types.ErrorData(code=types.INTERNAL_ERROR, message="Internal error", data={"errorId": error_id})
@@ -164,18 +173,22 @@ class SdkDoor:
     # --- from the kernel to the bus ---
 
     async def _handle(self, route: Route, ctx: _Context, _params: object) -> dict[str, Any]:
+        result = route.result(await self._dispatch(route, ctx))
+        if ctx.lifespan_context.connection.era == "stateless":
+            result["resultType"] = "complete"  # the kernel demands it before it would add it
+        return result
+
+    async def _dispatch(self, route: Route, ctx: _Context) -> Any:  # noqa: ANN401  # each message has a result type of its own
         call = ctx.lifespan_context
         info = _request_info(ctx)
         try:
             if call.connection.era == "stateless" and info.session.state is SessionState.CREATED:
                 await self._bus.dispatch(_first_stateless(ctx), replace(info, nested=True))
+                await self._bus.dispatch(ConfirmInitialized(), replace(info, nested=True))
             call.recorded = True
-            result = route.result(await self._bus.dispatch(route.message(ctx.params or {}), info))
+            return await self._bus.dispatch(route.message(ctx.params or {}), info)
         except DomainError as error:
             raise MCPError(*error_of(error)) from error
-        if call.connection.era == "stateless":
-            result["resultType"] = "complete"  # the kernel demands it before it would add it
-        return result
 
     async def _initialize(self, ctx: _Context, call_next: CallNext) -> HandlerResult:
         """Around the SDK's `initialize`, which cannot be replaced: the session's part of it."""
@@ -191,6 +204,13 @@ class SdkDoor:
             await self._bus.dispatch(ROUTES["initialize"].message(agreed), info)
         except DomainError as error:
             raise MCPError(*error_of(error)) from error
+        return result
+
+    async def _discover(self, ctx: _Context, call_next: CallNext) -> HandlerResult:
+        """Around the SDK's `server/discover`: guarded and recorded as every other request."""
+        result = await call_next(ctx)
+        if ctx.method == "server/discover" and ctx.request_id is not None:
+            await self._dispatch(ROUTES[ctx.method], ctx)
         return result
 
     async def _notified(self, message: Callable[[Mapping[str, Any]], object], ctx: _Context, _params: object) -> None:
@@ -242,6 +262,9 @@ class _Call:
             await self.connection.progress(self.progress_token, progress, total, message)
 
 
+_SHOWN: Final = 3
+"""Mistakes in one message's params that are named at most."""
+
 _TRANSPORT: Final = TransportContext(kind="stdio", can_send_request=False)
 
 _REASONS: Final = {
@@ -250,6 +273,13 @@ _REASONS: Final = {
     types.INVALID_PARAMS: "invalid_params",
     types.UNSUPPORTED_PROTOCOL_VERSION: "unsupported_protocol_version",
 }
+
+
+def _malformed(fault: ValidationError) -> types.ErrorData:
+    """Which of the params is wrong and why; what it says is not repeated."""
+    wrong = fault.errors(include_url=False, include_context=False, include_input=False)[:_SHOWN]
+    why = "; ".join(f"{'/'.join(map(str, error['loc']))[:100]}: {error['msg']}" for error in wrong)
+    return types.ErrorData(code=types.INVALID_PARAMS, message=f"Invalid params: {why}")
 
 
 def _request_info(ctx: _Context) -> RequestInfo:

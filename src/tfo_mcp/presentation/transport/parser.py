@@ -61,7 +61,8 @@ def parse(line: bytes | bytearray, max_depth: int) -> Message | Rejection:
     """
     try:
         if line.lstrip()[:1] == b"[":
-            msgspec.json.decode(line, type=msgspec.Raw)  # well-formed? without building a million objects
+            line.decode()  # well-formed? without building a million objects, and `Raw` does not look into strings
+            msgspec.json.decode(line, type=msgspec.Raw)
             return Rejection(INVALID_REQUEST, "Invalid Request: batches are not supported", "batch")
         data: object = msgspec.json.decode(line)
     except RecursionError:
