@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import yaml
-from support.server import environment, serving
 
 import tfo_mcp
+from support.server import environment, serving
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

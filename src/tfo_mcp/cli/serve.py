@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @configured
 def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> None:
     """Serve one MCP client on stdin and stdout, until it closes stdin."""
+    _open_standard_streams()
     loaded = load(config, roots, log_level)
 
     from tfo_mcp.infrastructure.config import ConfigurationError
@@ -41,15 +42,29 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) 
     except UnusableStream as error:
         click.echo(f"tfo-mcp: {error}", err=True)
         raise SystemExit(EXIT_FAILURE) from error
-    # Everything is flushed. A tool's thread that still blocks in a system call must not keep the process.
-    logging.shutdown()
-    os._exit(0)
+
+
+def _open_standard_streams() -> None:
+    """What the client left closed leads nowhere, and not to the file that happens to be opened next."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
 def _run(server: Server) -> None:
     try:
         import uvloop
     except ImportError:  # Windows
-        asyncio.run(server.run())
+        asyncio.run(_run_and_exit(server))
     else:
-        uvloop.run(server.run())
+        uvloop.run(_run_and_exit(server))
+
+
+async def _run_and_exit(server: Server) -> None:
+    await server.run()
+    # Everything is flushed. To close the loop would be to wait for tasks that do not end and for threads that import
+    # or block in a system call.
+    logging.shutdown()
+    os._exit(0)

@@ -54,12 +54,11 @@ class Wire(Protocol):
 
 
 class _InFlight:
-    """One request under way. `answered` also means: not to be answered any more."""
+    """One request that is still to be answered."""
 
-    __slots__ = ("answered", "cancellable", "task")
+    __slots__ = ("cancellable", "task")
 
     def __init__(self, *, cancellable: bool) -> None:
-        self.answered = False
         self.cancellable = cancellable
         self.task: asyncio.Task[None] | None = None
 
@@ -93,6 +92,8 @@ class Connection:
         self.era: Era | None = None
         self.ended = asyncio.Event()
         """Set when the client or a signal wants the end."""
+        self.ends_since: float | None = None
+        """The loop's time at which the end began, by `shutdown` before `ended` is set."""
         self._doors = doors
         self._dispatch = dispatch
         self._telemetry = telemetry
@@ -103,6 +104,9 @@ class Connection:
         self._report = report
         self._wire: Wire | None = None
         self._in_flight: dict[RequestId, _InFlight] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        """The tasks of those, and of cancelled ones that have not ended yet."""
+        self._draining: asyncio.Task[Any] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     # --- the transport's side ---
@@ -114,7 +118,7 @@ class Connection:
     @property
     def full(self) -> bool:
         """Whether no more lines should be given for now."""
-        return len(self._in_flight) >= self._max_in_flight
+        return len(self._running) >= self._max_in_flight
 
     def receive(self, line: bytes | bytearray) -> None:
         """Take one line of input."""
@@ -148,6 +152,7 @@ class Connection:
         """Run a request concurrently; `answer` gives the members of the response beside `jsonrpc` and `id`."""
         entry = self._in_flight[request_id] = _InFlight(cancellable=cancellable)
         entry.task = asyncio.get_running_loop().create_task(self._run(request_id, entry, answer))
+        self._running.add(entry.task)
         entry.task.add_done_callback(partial(self._forget, request_id, entry))
 
     def run_unanswered(self, work: Coroutine[Any, Any, None]) -> None:
@@ -169,14 +174,14 @@ class Connection:
         self, request_id: RequestId, entry: _InFlight, answer: Callable[[], Awaitable[Mapping[str, Any]]]
     ) -> None:
         members = await answer()
-        if not entry.answered:
-            entry.answered = True
+        if self._in_flight.get(request_id) is entry:
+            # At once, not only when the task is done: a quick client may use the id again with its next line.
+            del self._in_flight[request_id]
             self._send({"jsonrpc": "2.0", "id": request_id, **members})
-        # At once, not only when the task is done: a quick client may use the id again with its next line.
-        self._in_flight.pop(request_id, None)
 
     def _forget(self, request_id: RequestId, entry: _InFlight, task: asyncio.Task[None]) -> None:
         """A request's task is done, one way or the other."""
+        self._running.discard(task)
         if self._in_flight.get(request_id) is entry:
             del self._in_flight[request_id]
         if not task.cancelled() and (fault := task.exception()) is not None:
@@ -191,9 +196,11 @@ class Connection:
         request_id = (params or {}).get("requestId")
         if not isinstance(request_id, str | int) or isinstance(request_id, bool):
             return
-        entry = self._in_flight.get(request_id) or self._in_flight.get(_other_spelling(request_id))
+        if request_id not in self._in_flight:
+            request_id = _other_spelling(request_id)
+        entry = self._in_flight.get(request_id)
         if entry is not None and entry.task is not None and entry.cancellable:
-            entry.answered = True
+            del self._in_flight[request_id]
             # Not before its first step: every request that was accepted is also recorded.
             asyncio.get_running_loop().call_soon(entry.task.cancel)
 
@@ -228,22 +235,19 @@ class Connection:
 
     async def drain(self) -> None:
         """Let the other requests in flight end within `answer_time`; answer what is left with -32000 and cut it."""
-        me = asyncio.current_task()
-        pending = [entry.task for entry in self._in_flight.values() if entry.task is not me]
-        pending = [task for task in pending if task is not None]
-        if pending:
-            await asyncio.wait(pending, timeout=self._answer_time * (1 - _CLEANUP_SHARE))
+        me = self._draining = asyncio.current_task()
+        self.ends_since = self.ends_since or asyncio.get_running_loop().time()
+        if others := self._running - {me}:
+            await asyncio.wait(others, timeout=self._answer_time * (1 - _CLEANUP_SHARE))
         code, message, data = error_of(SessionClosing())
-        cut: list[asyncio.Task[None]] = []
         for request_id, entry in list(self._in_flight.items()):
-            if entry.task is None or entry.task is me:
-                continue
-            if not entry.answered:
-                entry.answered = True
+            if entry.task is not me:
+                del self._in_flight[request_id]
                 self._send(_error(request_id, code, message, data))
-            entry.task.cancel()
-            cut.append(entry.task)
-        if cut:
+        if cut := self._running - {me}:
+            self._running -= cut
+            for task in cut:
+                task.cancel()
             await asyncio.wait(cut, timeout=self._answer_time * _CLEANUP_SHARE)
 
     # --- the end ---
@@ -259,6 +263,8 @@ class Connection:
                 nested=True,  # not a request of the client's
             )
             await self._dispatch(CloseSession(), info)
+        elif self._draining is not None:
+            await asyncio.wait([self._draining], timeout=self._answer_time)
         await self.drain()
 
 

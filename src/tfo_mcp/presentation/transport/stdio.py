@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.transport.framing import LineFramer
 
-_ABOVE_STANDARD = 3
+_WRITE_SHARE = 0.5
+"""Of the time that is left when all answers are written: what a client gets to read them in; the rest is to flush."""
 
 
 class UnusableStream(Exception):  # the command line shows its sentence
@@ -45,15 +47,15 @@ async def serve_stdio(connection: Connection, limits: StdioLimits) -> float:
         UnusableStream: stdin or stdout is neither pipe nor socket.
     """
     loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, connection.ended.set)
     with _claimed(0, os.devnull) as source, _claimed(1, None) as sink:
         streams = _Streams(connection, limits)
         await streams.open(source, sink)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, connection.ended.set)
         await connection.ended.wait()
-        exit_at = loop.time() + limits.shutdown_timeout
+        exit_at = (connection.ends_since or loop.time()) + limits.shutdown_timeout
         await connection.close()
-        await streams.close(exit_at)
+        await streams.close(_WRITE_SHARE * max(0.0, exit_at - loop.time()))
     return exit_at
 
 
@@ -68,36 +70,49 @@ class _Streams(asyncio.Protocol):
         self._reader: asyncio.ReadTransport | None = None
         self._writer: asyncio.WriteTransport | None = None
         self._output = _Output(self)
+        self._duplex = False
         self._input_ended = False
         self._reading_paused = False
         connection.attach(self)
 
     async def open(self, source: int, sink: int) -> None:
         loop = asyncio.get_running_loop()
-        self._writer = await _connect_writer(loop, self._output, sink)
-        self._writer.set_write_buffer_limits(high=self._limits.write_buffer)
-        self._reader = await _connect_reader(loop, self, source)
+        self._duplex = _is_socket(source) and os.path.samestat(os.fstat(source), os.fstat(sink))
+        if not self._duplex:
+            self._writer = await _connect_writer(loop, self._output, sink)
+            self._writer.set_write_buffer_limits(high=self._limits.write_buffer)
+        await _connect_reader(loop, self, source)
 
     # --- incoming ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._reader = cast("asyncio.ReadTransport", transport)
+        if self._duplex:
+            self._writer = cast("asyncio.WriteTransport", transport)
+            self._writer.set_write_buffer_limits(high=self._limits.write_buffer)
 
     def data_received(self, data: bytes) -> None:
         self._lines.extend(self._framer.feed(data))
         self.resume()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         self._lines.extend(self._framer.end())
         self._input_ended = True
         self.resume()
+        return self._duplex  # True: the other direction stays open
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # either way there is no more input
+    def connection_lost(self, exc: Exception | None) -> None:
         if not self._input_ended:
             self.eof_received()
+        if self._duplex:
+            self._output.connection_lost(exc)
 
     def resume(self) -> None:
         """Give the connection what it can take, and stop reading while it cannot take more."""
         blocked = False
         while self._lines:
-            if blocked := self._connection.full or not self._output.ready.is_set():
+            blocked = not self._input_ended and (self._connection.full or not self._output.ready.is_set())
+            if blocked:
                 break
             line = self._lines.popleft()
             if line is None:
@@ -117,6 +132,14 @@ class _Streams(asyncio.Protocol):
         else:
             self._reader.resume_reading()
 
+    # --- one socket for both: what it says of the other direction ---
+
+    def pause_writing(self) -> None:
+        self._output.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._output.resume_writing()
+
     # --- outgoing: the port `Wire` ---
 
     def write(self, line: bytes) -> None:
@@ -132,17 +155,14 @@ class _Streams(asyncio.Protocol):
         self._input_ended = True
         self._connection.ended.set()
 
-    async def close(self, exit_at: float) -> None:
-        """Let the client read what was written, until the process has to go."""
+    async def close(self, timeout: float) -> None:  # noqa: ASYNC109  # a budget, not a deadline: it never raises
+        """Let the client read what was written, for at most `timeout` seconds."""
         if self._reader is not None:
             self._reader.close()
         if self._writer is None:
             return
         self._writer.close()
-        _, pending = await asyncio.wait(
-            [asyncio.ensure_future(self._output.closed.wait())],
-            timeout=max(0.0, exit_at - asyncio.get_running_loop().time()),
-        )
+        _, pending = await asyncio.wait([asyncio.ensure_future(self._output.closed.wait())], timeout=timeout)
         for waiter in pending:
             waiter.cancel()
             self._writer.abort()
@@ -158,6 +178,9 @@ class _Output(asyncio.Protocol):
         self.closed = asyncio.Event()
         self.lost = False
 
+    def eof_received(self) -> bool:
+        return True  # of a socket, a client may close the direction that it does not use
+
     def pause_writing(self) -> None:
         self.ready.clear()
 
@@ -172,18 +195,15 @@ class _Output(asyncio.Protocol):
         self._streams.output_lost()
 
 
-async def _connect_reader(
-    loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, fd: int
-) -> asyncio.ReadTransport:
-    if stat.S_ISSOCK(os.fstat(fd).st_mode):
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
-        return transport
-    read, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(fd), "rb", buffering=0))
-    return read
+async def _connect_reader(loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, fd: int) -> None:
+    if _is_socket(fd):
+        await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
+    else:
+        await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(fd), "rb", buffering=0))
 
 
 async def _connect_writer(loop: asyncio.AbstractEventLoop, protocol: _Output, fd: int) -> asyncio.WriteTransport:
-    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+    if _is_socket(fd):
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
         transport.pause_reading()
         return transport
@@ -191,9 +211,13 @@ async def _connect_writer(loop: asyncio.AbstractEventLoop, protocol: _Output, fd
     return write
 
 
+def _is_socket(fd: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
 @contextmanager
 def _claimed(fd: int, replacement: str | None) -> Generator[int]:
-    """A private duplicate of a standard stream, which meanwhile leads to `replacement` or else to stderr."""
+    """A private duplicate of a standard stream, which itself leads to `replacement` or else to stderr from now on."""
     try:
         kind = os.fstat(fd).st_mode
     except OSError:  # closed
@@ -203,8 +227,6 @@ def _claimed(fd: int, replacement: str | None) -> Generator[int]:
         msg = f"{name} is neither a pipe nor a socket: 'tfo-mcp serve' is started by an MCP client, not by hand"
         raise UnusableStream(msg)
     private = os.dup(fd)
-    while private < _ABOVE_STANDARD:  # a parent that closed stderr leaves a gap among the standard descriptors
-        private = os.dup(fd)
     blocking = os.get_blocking(private)
     other = os.open(os.devnull, os.O_RDWR) if replacement else os.dup(2)
     os.dup2(other, fd)
@@ -213,5 +235,4 @@ def _claimed(fd: int, replacement: str | None) -> Generator[int]:
         yield private
     finally:
         os.set_blocking(private, blocking)  # O_NONBLOCK belongs to the open file, which others may share
-        os.dup2(private, fd)
         os.close(private)

@@ -1,0 +1,158 @@
+"""Our server as the scripts speak to it: in this process, or as the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+from differential.messages import MAX_LINE, Members, Script
+from differential.rules import MAX_DEPTH
+from support.fakes import InMemorySessions
+from support.server import serving
+from tfo_mcp import __version__
+from tfo_mcp.application.bus import Bus, Endpoint
+from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession
+from tfo_mcp.application.queries import ListTools, Ping, ToolQueries, ping
+from tfo_mcp.application.session_handler import SessionHandler
+from tfo_mcp.application.tool_handler import ToolHandler
+from tfo_mcp.domain.tool import ToolRegistry
+from tfo_mcp.infrastructure.events import InProcessPublisher
+from tfo_mcp.infrastructure.schemas import JsonSchemas
+from tfo_mcp.infrastructure.telemetry.client import NullTelemetry
+from tfo_mcp.infrastructure.tools.echo import echo_tools
+from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
+from tfo_mcp.infrastructure.tools.roots import Roots
+from tfo_mcp.presentation.connection import Connection
+from tfo_mcp.presentation.sdk_door import SdkDoor
+from tfo_mcp.presentation.transport.framing import LineFramer
+from tfo_mcp.presentation.wire import error_code
+
+_TURNS = 12
+"""Turns of the event loop in which an answer comes that nobody expects."""
+
+_PATIENCE = 2000
+"""Turns of the event loop in which every answer comes that comes at all; tools here are inline."""
+
+HELLO = (
+    b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},'
+    b'"clientInfo":{"name":"differential","version":"1"}}}'
+)
+INTRODUCTION = (
+    HELLO,
+    b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+)
+"""What tells what a server says of itself and which tools it has."""
+
+
+class InProcess:
+    """One connection to bus, handlers, door and framer as `bootstrap` puts them together, without pipes and storage.
+
+    It is the `Wire` of its connection. `faults` are what was reported as unforeseen.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[BaseException] = []
+        self.answers: list[Members] = []
+        self._framer = LineFramer(MAX_LINE)
+        telemetry = NullTelemetry()
+        publisher = InProcessPublisher({})
+        tools = ToolRegistry([*echo_tools(), *file_tools(Roots([]), FileLimits(max_read_bytes=1, max_entries=1))])
+        sessions = SessionHandler(InMemorySessions(), publisher, telemetry)
+        tool_handler = ToolHandler(
+            tools,
+            JsonSchemas(),
+            telemetry=telemetry,
+            publisher=publisher,
+            executor=ThreadPoolExecutor(1),
+            timeout=30,
+            report=self._report,
+        )
+        bus = Bus(
+            {
+                InitializeSession: Endpoint(sessions.initialize, guarded=False),
+                ConfirmInitialized: Endpoint(sessions.confirm, guarded=False),
+                CloseSession: Endpoint(sessions.close),
+                Ping: Endpoint(ping, guarded=False),
+                ListTools: Endpoint(ToolQueries(tools).list_tools),
+                CallTool: Endpoint(tool_handler.call),
+            },
+            telemetry=telemetry,
+            error_code=error_code,
+            report=self._report,
+        )
+        door = SdkDoor(
+            bus, telemetry, name="differential", version=__version__, instructions="Be the same.", report=self._report
+        )
+        self._connection = Connection(
+            (door,),
+            bus.dispatch,
+            telemetry=telemetry,
+            max_depth=MAX_DEPTH,
+            max_in_flight=1000,
+            answer_time=1.0,
+            on_first_answer=lambda: None,
+            report=self._report,
+        )
+        self._connection.attach(self)
+
+    def _report(self, error_id: str, error: BaseException) -> None:
+        self.faults.append(error)
+
+    # --- the port `Wire` ---
+
+    def write(self, line: bytes) -> None:
+        assert line.endswith(b"\n")
+        assert line.count(b"\n") == 1
+        self.answers.append(cast("Members", json.loads(line)))
+
+    async def writable(self) -> None:
+        """It always is."""
+
+    def resume(self) -> None:
+        """Nothing is ever held back."""
+
+    # --- the client's side ---
+
+    def send(self, burst: Sequence[bytes]) -> None:
+        """Give a burst to the connection before any request of it has run."""
+        data = b"".join(line + b"\n" for line in burst)
+        cut = len(data) // 3  # chunks end where they like
+        for chunk in (data[:cut], data[cut:]):
+            for line in self._framer.feed(chunk):
+                if line is None:
+                    self._connection.reject_oversized(MAX_LINE)
+                else:
+                    self._connection.receive(line)
+
+    async def exchange(self, burst: Sequence[bytes], expected: int) -> list[Members]:
+        """Send a burst; its answers, once there are as many as expected and no more come."""
+        before = len(self.answers)
+        self.send(burst)
+        for _ in range(_PATIENCE):
+            if len(self.answers) - before >= expected:
+                break
+            await asyncio.sleep(0)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        return self.answers[before:]
+
+
+def speak_to_process(folder: Path, script: Script, expected: Sequence[int]) -> list[list[Members]]:
+    """A fresh `tfo-mcp serve`; the answers to each burst, those that nobody expects behind the last."""
+    limit = {"TELEMETRYFLOW_MCP_MCP_MAX_MESSAGE_SIZE": str(MAX_LINE)}
+    with serving(folder, env=limit) as server:
+        answers: list[list[Members]] = []
+        try:
+            for burst, count in zip(script, expected, strict=True):
+                server.send_raw(b"".join(line + b"\n" for line in burst))
+                answers.append([server.receive() for _ in range(count)])
+            server.close_input()
+            answers[-1] += server.rest()
+            assert server.wait() == 0, server.log()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; after {answers} of the script {script}") from error
+        return answers

@@ -1,0 +1,88 @@
+"""`tfo-mcp` with tools that no server should have, in a process of its own: `python odd_server.py serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from tfo_mcp import bootstrap
+from tfo_mcp.cli import main
+from tfo_mcp.domain.tool import Tool, ToolContext, ToolFunction, ToolMode, ToolResult
+from tfo_mcp.infrastructure.tools.echo import echo_tools
+
+SECRET = "the secret 4711"
+
+Arguments = Mapping[str, Any]
+
+
+async def wait(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Take as many seconds as asked for, and tell progress."""
+    await context.progress(0, 1, "waiting")
+    await asyncio.sleep(arguments["seconds"])
+    return ToolResult(f"waited {arguments['seconds']:g} s")
+
+
+async def stay(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Never end, whoever asks for it."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+
+def block(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Hold a worker thread for ever."""
+    threading.Event().wait()
+    return ToolResult("")
+
+
+def say(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Write to what a program takes for stdout, in every way, now and from now on."""
+
+    def go_on() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                os.write(1, b"noise from a thread\n")
+                print("buffered noise", flush=True)  # noqa: T201
+                threading.Event().wait(0.001)
+
+    os.write(1, b"noise from a tool\n")
+    print("noise that is flushed", flush=True)  # noqa: T201
+    print("noise that is not flushed")  # noqa: T201
+    assert sys.__stdout__ is not None
+    sys.__stdout__.write("noise by another name\n")
+    os.system("echo noise from a child; cat")  # noqa: S605, S607
+    threading.Thread(target=go_on, daemon=True).start()
+    return ToolResult("said")
+
+
+def fail(arguments: Arguments, context: ToolContext) -> ToolResult:
+    raise RuntimeError(SECRET)
+
+
+def give_no_text(arguments: Arguments, context: ToolContext) -> ToolResult:
+    return ToolResult({"this is": "no text"})  # pyright: ignore[reportArgumentType]
+
+
+def tool(name: str, run: ToolFunction, mode: ToolMode, schema: Arguments | None = None) -> Tool:
+    return Tool(name=name, title=name, description=name, input_schema=schema or {"type": "object"}, run=run, mode=mode)
+
+
+TOOLS = [
+    tool("wait", wait, ToolMode.TASK),
+    tool("stay", stay, ToolMode.TASK),
+    tool("block", block, ToolMode.THREAD),
+    tool("say", say, ToolMode.THREAD),
+    tool("fail", fail, ToolMode.INLINE),
+    tool("no_text", give_no_text, ToolMode.INLINE),
+    tool("no_schema", fail, ToolMode.INLINE, {"type": SECRET}),
+]
+
+
+if __name__ == "__main__":
+    bootstrap.echo_tools = lambda: [*echo_tools(), *TOOLS]
+    main()
