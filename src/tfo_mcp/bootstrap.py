@@ -20,15 +20,15 @@ from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
-from tfo_mcp.infrastructure.config import ConfigurationError, Loaded, Settings
+from tfo_mcp.infrastructure.config import Loaded
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import report_unforeseen
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.schemas import JsonSchemas
-from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient, NullTelemetry, make_telemetry
-from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
+from tfo_mcp.infrastructure.telemetry.client import make_telemetry
+from tfo_mcp.infrastructure.telemetry.options import telemetry_options
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
@@ -47,6 +47,9 @@ _ANSWER_SHARE = 0.55
 """… and of a shorter `server.shutdown_timeout`, this share; the rest is for storage and telemetry."""
 _EXIT_MARGIN = 0.1
 """Seconds of `server.shutdown_timeout` kept for the interpreter itself."""
+
+_TURN_MARGIN = 10.0
+"""Seconds that the tool gets beyond `claude.turn_timeout`, to store that the turn was stopped and to say so."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds between thread switches while the rest is imported behind the first answer (DESIGN decision 10)."""
@@ -85,7 +88,7 @@ class Server:
         for warning in loaded.warnings:
             _logger.warning("%s", warning)
 
-        self._telemetry = _telemetry(settings)
+        self._telemetry = make_telemetry(telemetry_options(settings))
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
         self._storage = Storage(settings.storage.folder / "tfo-mcp.db")
         self._sessions = SqlSessionRepository(self._storage)
@@ -120,6 +123,7 @@ class Server:
                 max_tokens=settings.claude.max_tokens,
                 max_failures=settings.claude.max_failures,
                 max_steps=settings.claude.max_steps,
+                timeout=settings.claude.turn_timeout,
             ),
         )
         bus = Bus(
@@ -158,8 +162,11 @@ class Server:
         )
         self._loading: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
+    async def run(self) -> float:
         """Serve until the client, a signal or `shutdown` ends it; then flush, within `server.shutdown_timeout`.
+
+        Returns:
+            The loop's time at which the process should be gone.
 
         Raises:
             UnusableStream: stdin or stdout cannot be served.
@@ -173,6 +180,7 @@ class Server:
             ),
         )
         await self._flush(exit_at - asyncio.get_running_loop().time())
+        return exit_at
 
     def _begin_loading(self) -> None:
         self._loading = asyncio.get_running_loop().create_task(self._load())
@@ -199,19 +207,23 @@ class Server:
         budget = max(0.0, seconds - _EXIT_MARGIN)
         await asyncio.wait(
             [
-                asyncio.ensure_future(self._sessions.flush(budget)),
+                asyncio.ensure_future(self._store(budget)),
                 asyncio.ensure_future(self._claude.close()),
                 asyncio.ensure_future(asyncio.to_thread(self._telemetry.shutdown, budget)),
             ],
             timeout=budget,
         )
 
+    async def _store(self, seconds: float) -> None:
+        await self._sessions.flush(seconds)
+        await self._storage.close()
+
 
 def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
     settings = loaded.settings
     configured = settings.tools.roots
     roots = Roots(
-        default_roots(cwd, Path.home()) if configured is None else configured,
+        default_roots(cwd, _home()) if configured is None else configured,
         denied=[path for path in (settings.storage.folder, loaded.source, settings.logging.file) if path is not None],
     )
     limits = FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
@@ -223,34 +235,13 @@ def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
             default_model=settings.claude.default_model,
             has_key=bool(settings.claude.api_key),
             max_message=settings.mcp.max_message_size,
-            timeout=settings.claude.turn_timeout,
+            timeout=settings.claude.turn_timeout + _TURN_MARGIN,
         ),
     ]
 
 
-def _telemetry(settings: Settings) -> MCPTelemetryClient | NullTelemetry:
-    told = settings.telemetry
+def _home() -> Path:
     try:
-        options = TelemetryOptions(
-            enabled=told.enabled,
-            endpoint=told.endpoint,
-            protocol=told.export_protocol,
-            insecure=told.export_insecure,
-            headers={name: value.reveal() for name, value in told.headers.items()},
-            key_id=told.api_key_id.reveal() or None,
-            key_secret=told.api_key_secret.reveal() or None,
-            collector_id=told.collector_id,
-            compression=told.compression,
-            timeout=told.timeout,
-            service_name=told.service_name,
-            service_version=__version__,
-            namespace=told.service_namespace,
-            environment=told.environment,
-            ring_capacity=told.ring_capacity,
-            batch_size=told.batch_size,
-            queue_bytes=told.queue_bytes,
-            metric_interval=told.metric_interval,
-        )
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-    return make_telemetry(options)
+        return Path.home()
+    except RuntimeError:  # a user without one, in a container for example
+        return Path("/")

@@ -79,5 +79,8 @@ class FakeTelemetry:
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         self.session_events.append((event, session))
 
+    def flush(self, timeout: float) -> bool:
+        return True
+
     def record_rejected(self, reason: str) -> None:
         self.rejections.append(reason)

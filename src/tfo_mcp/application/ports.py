@@ -55,7 +55,7 @@ class Span(Protocol):
 
 
 class Telemetry(Protocol):
-    """The telemetry client of the diagrams, as the core sees it. No call of it blocks or raises."""
+    """The telemetry client of the diagrams, as the core sees it. No call of it raises, and none blocks but `flush`."""
 
     def span(
         self,
@@ -70,6 +70,10 @@ class Telemetry(Protocol):
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         """Note that a session began or ended."""
+        ...
+
+    def flush(self, timeout: float) -> bool:
+        """Export what was recorded so far, and wait for it at most `timeout` seconds; whether nothing waits."""
         ...
 
     def record_rejected(self, reason: str) -> None:

@@ -47,6 +47,7 @@ class SessionHandler:
         session.close()
         if known:
             self._telemetry.record_session_event("closed", session)
+            self._telemetry.flush(0)  # begins it; only the end of the process waits for it
             self._commit(session)
 
     def _commit(self, session: Session) -> None:

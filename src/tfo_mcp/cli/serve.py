@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 @configured
 def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> None:
     """Serve one MCP client on stdin and stdout, until it closes stdin."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # until the server takes them: nothing has been accepted yet
     _open_standard_streams()
     loaded = load(config, roots, log_level)
 
@@ -63,8 +66,13 @@ def _run(server: Server) -> None:
 
 
 async def _run_and_exit(server: Server) -> None:
-    await server.run()
-    # Everything is flushed. To close the loop would be to wait for tasks that do not end and for threads that import
-    # or block in a system call.
-    logging.shutdown()
+    from tfo_mcp.infrastructure.logs import flush_logs
+
+    exit_at = await server.run()
+    flush_logs(max(0.0, exit_at - asyncio.get_running_loop().time()) / 2)
+    # To close the loop would be to wait for tasks that do not end, and for threads that import or block in a call.
+    os._exit(0)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
     os._exit(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tfo_mcp.cli.configuration import configured, load
+from tfo_mcp.cli.configuration import configured, load, refuse
 
 
 @click.command("validate")
@@ -15,9 +15,16 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) 
     """Check the configuration as `serve` would, and show what is in force; secrets as ***."""
     import yaml
 
-    from tfo_mcp.infrastructure.config import masked
+    from tfo_mcp.infrastructure.config import ConfigurationError, masked
+    from tfo_mcp.infrastructure.logs import check_logging
+    from tfo_mcp.infrastructure.telemetry.options import telemetry_options
 
     loaded = load(config, roots, log_level)
+    try:
+        check_logging(loaded.settings)
+        telemetry_options(loaded.settings)
+    except ConfigurationError as error:
+        refuse(error)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"# valid; from {loaded.source or 'defaults and environment only'}")

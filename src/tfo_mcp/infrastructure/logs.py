@@ -2,8 +2,8 @@
 
 Code logs with the standard library's `logging`; named values go in `extra`. Records are rendered (by
 structlog, imported with the first) and written by a thread, so that neither the import nor a client that does
-not read stderr ever holds up an answer. `logging.shutdown()`, which Python calls at a normal exit and who
-calls `os._exit` must call before, gives the thread a moment to finish.
+not read stderr ever holds up an answer. `logging.shutdown()`, which Python calls at a normal exit, gives the
+thread a moment to finish; who calls `os._exit` calls `flush_logs` before.
 """
 
 from __future__ import annotations
@@ -65,9 +65,30 @@ def configure_logging(settings: Settings) -> None:
     logging.root.setLevel(max(level, logging.WARNING))
 
 
+def check_logging(settings: Settings) -> None:
+    """Refuse what `configure_logging` would, and leave things as they are.
+
+    Raises:
+        ConfigurationError: the log file cannot be opened.
+    """
+    file = settings.logging.file
+    if file is not None:
+        is_new = not os.path.lexists(file)
+        _open(settings.logging).close()
+        if is_new:
+            file.unlink()
+
+
 def report_unforeseen(error_id: str, error: BaseException) -> None:
     """Log an error of which its caller is told no more than `error_id`."""
     _log.error("unforeseen error %s", error_id, exc_info=error, extra={"error_id": error_id})
+
+
+def flush_logs(seconds: float) -> None:
+    """Write what is queued, for at most `seconds`: for who leaves by `os._exit`."""
+    for handler in logging.root.handlers:
+        if isinstance(handler, _BackgroundHandler):
+            handler.flush_within(seconds)
 
 
 def _open(settings: LoggingSettings) -> io.RawIOBase:
@@ -109,14 +130,16 @@ class _BackgroundHandler(logging.Handler):
         self._queue.put(record)
 
     def flush(self) -> None:
+        self.flush_within(_PATIENCE)
+
+    def flush_within(self, seconds: float) -> None:
         written = threading.Event()
         self._queue.put(written)
-        written.wait(_PATIENCE)
+        written.wait(seconds)
 
     def close(self) -> None:
-        self.flush()
         self._queue.put(None)
-        self._thread.join(_PATIENCE / 10)  # at once, unless the flush waited in vain
+        self._thread.join(_PATIENCE / 10)  # `logging.shutdown` has flushed; whoever closes otherwise is in no hurry
         super().close()
 
     def _write_all(self) -> None:

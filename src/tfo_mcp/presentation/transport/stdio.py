@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import stat
@@ -19,6 +20,9 @@ from typing import cast
 
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.transport.framing import LineFramer
+
+_LOOK_AGAIN = 0.1
+"""Seconds between two looks at a source that is not being read."""
 
 _WRITE_SHARE = 0.5
 """Of the time that is left when all answers are written: what a client gets to read them in; the rest is to flush."""
@@ -71,14 +75,18 @@ class _Streams(asyncio.Protocol):
         self._writer: asyncio.WriteTransport | None = None
         self._output = _Output(self)
         self._duplex = False
+        self._source = -1
+        self._hung_up = False
         self._input_ended = False
         self._reading_paused = False
         connection.attach(self)
 
     async def open(self, source: int, sink: int) -> None:
         loop = asyncio.get_running_loop()
+        self._source = source
         self._duplex = _is_socket(source) and os.path.samestat(os.fstat(source), os.fstat(sink))
         if not self._duplex:
+            self._output.is_socket = _is_socket(sink)
             self._writer = await _connect_writer(loop, self._output, sink)
             self._writer.set_write_buffer_limits(high=self._limits.write_buffer)
         await _connect_reader(loop, self, source)
@@ -111,7 +119,8 @@ class _Streams(asyncio.Protocol):
         """Give the connection what it can take, and stop reading while it cannot take more."""
         blocked = False
         while self._lines:
-            blocked = not self._input_ended and (self._connection.full or not self._output.ready.is_set())
+            ending = self._input_ended or self._hung_up
+            blocked = not ending and (self._connection.full or not self._output.ready.is_set())
             if blocked:
                 break
             line = self._lines.popleft()
@@ -129,8 +138,19 @@ class _Streams(asyncio.Protocol):
         self._reading_paused = paused
         if paused:
             self._reader.pause_reading()
+            self._watch_for_the_end()
         else:
             self._reader.resume_reading()
+
+    def _watch_for_the_end(self) -> None:
+        """A paused transport does not tell that the client has closed its end. What it left behind is a pipe's fill."""
+        if not self._reading_paused:
+            return
+        if self._hung_up or _is_hung_up(self._source):
+            self._hung_up = True
+            self.resume()
+        else:
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._watch_for_the_end)
 
     # --- one socket for both: what it says of the other direction ---
 
@@ -177,9 +197,10 @@ class _Output(asyncio.Protocol):
         self.ready.set()
         self.closed = asyncio.Event()
         self.lost = False
+        self.is_socket = False
 
     def eof_received(self) -> bool:
-        return True  # of a socket, a client may close the direction that it does not use
+        return self.is_socket  # True: goes on, for of a socket a client may close the direction that it does not use
 
     def pause_writing(self) -> None:
         self.ready.clear()
@@ -193,6 +214,12 @@ class _Output(asyncio.Protocol):
         self.ready.set()
         self.closed.set()
         self._streams.output_lost()
+
+
+def _is_hung_up(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, getattr(select, "POLLRDHUP", 0))  # POLLHUP comes unasked, but on a socket for both sides only
+    return any(events & ~select.POLLIN for _, events in poll.poll(0))
 
 
 async def _connect_reader(loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, fd: int) -> None:
