@@ -29,10 +29,12 @@ def test_the_end_of_input_is_seen_while_too_much_is_in_flight_to_read_on(tmp_pat
 
 
 def test_the_end_of_input_is_seen_while_the_client_does_not_read(tmp_path: Path) -> None:
-    with serving(tmp_path, env={"TELEMETRYFLOW_MCP_MCP_WRITE_BUFFER": "1024"}) as server:
+    limits = {"TELEMETRYFLOW_MCP_MCP_WRITE_BUFFER": "1024", "TELEMETRYFLOW_MCP_MCP_MAX_REQUESTS_IN_FLIGHT": "1"}
+    with serving(tmp_path, env=limits) as server:
         server.initialize()
-        for number in range(100):
-            server.request(number, "tools/call", {"name": "echo", "arguments": {"message": "x" * 8000}})
+        # The requests fit into a pipe, their answers, which hold the message twice, do not.
+        for number in range(18):
+            server.request(number, "tools/call", {"name": "echo", "arguments": {"message": "x" * 3000}})
         server.close_input()
         assert server.wait(5) == 0
 
