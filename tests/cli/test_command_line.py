@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 import tfo_mcp
@@ -68,6 +69,58 @@ def test_what_validate_refuses_serve_refuses_with_the_same_sentence(tmp_path: Pa
     assert "line 2" in served.stderr
     assert "tool_timeout" in served.stderr
     assert served.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"telemetry": {"endpoint": "http://h:99999"}}, "telemetry.endpoint"),
+        ({"telemetry": {"endpoint": "http://h", "insecure": False}}, "telemetry.insecure"),
+        ({"telemetry": {"endpoint": "http://h/path", "protocol": "grpc"}}, "telemetry.endpoint"),
+        ({"telemetry": {"headers": {"two words": "x"}}}, "telemetry.headers"),
+        ({"telemetry": {"enabled": False, "headers": {"name": "two\nlines"}}}, "header 'name'"),
+        ({"logging": {"output": "nowhere/log"}}, "logging.output"),
+    ],
+)
+def test_what_serve_would_meet_later_validate_refuses_with_its_sentence(
+    tmp_path: Path, settings: object, named: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    validated = run(tmp_path, "validate", "--config", str(config))
+    served = run(tmp_path, "serve", "--config", str(config))
+    assert (validated.returncode, validated.stdout) == (served.returncode, served.stdout) == (3, "")
+    assert validated.stderr == served.stderr
+    assert named in validated.stderr
+    assert validated.stderr.count("\n") == 1
+
+
+def test_validate_leaves_no_log_file_and_changes_none(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert run(tmp_path, "validate", TELEMETRYFLOW_MCP_LOG_OUTPUT=str(log)).returncode == 0
+    assert not log.exists()
+    log.write_text("a line of before\n")
+    assert run(tmp_path, "validate", TELEMETRYFLOW_MCP_LOG_OUTPUT=str(log)).returncode == 0
+    assert log.read_text() == "a line of before\n"
+
+
+def test_validate_needs_no_server(tmp_path: Path) -> None:
+    script = """
+import sys
+from tfo_mcp.cli import main
+main(["validate"], standalone_mode=False)
+print(sorted({"mcp", "pydantic", "sqlalchemy", "tfo_mcp.bootstrap"} & set(sys.modules)), file=sys.stderr)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert shown.stderr == "[]\n"
 
 
 def test_an_endpoint_that_can_never_work_is_a_configuration_error(tmp_path: Path) -> None:

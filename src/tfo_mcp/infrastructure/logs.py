@@ -97,8 +97,9 @@ def _open(settings: LoggingSettings) -> io.RawIOBase:
         if settings.file is None:
             return io.FileIO(_STDERR, "wb", closefd=False)
         return io.FileIO(settings.file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
-    except OSError as error:
-        raise ConfigurationError(f"logging.output: cannot open {settings.output!r}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"logging.output: cannot open {settings.output!r}: {why}") from None
 
 
 class _BackgroundHandler(logging.Handler):

@@ -9,12 +9,11 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tfo_mcp.domain.errors import StorageUnavailable
 
@@ -33,44 +32,24 @@ _RETRY_AFTER = 1.0
 _SHUTTING_DOWN = "storage is closed, because the server is shutting down"
 
 
-@dataclass(frozen=True, slots=True)
-class StorageStatus:
-    """How storage is. `problem` is the sentence to `failed`, which also says that the last write failed."""
-
-    state: Literal["closed", "opening", "open", "failed"]
-    problem: str | None = None
-
-
 class Storage:
     """The one database of sessions, conversations and their events.
 
     Args:
-        location: the database file, or `sqlite:///` and its absolute path.
+        path: the database file; its folder is made where it is missing.
 
     Attributes:
         wanted: set as soon as anybody has asked for storage to be open.
-
-    Raises:
-        ValueError: `location` is a URL that this version cannot use; one sentence.
     """
 
-    def __init__(self, location: Path | str) -> None:
-        self.path = location.absolute() if isinstance(location, Path) else _file_of(location)
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
         self.wanted = asyncio.Event()
         self._database: Database | None = None
         self._opening: asyncio.Task[None] | None = None
         self._problem: str | None = None
         self._retry_at = 0.0
         self._closed = False
-
-    @property
-    def status(self) -> StorageStatus:
-        """How storage is now; asks nobody."""
-        if self._problem is not None:
-            return StorageStatus("failed", self._problem)
-        if self._opening is not None:
-            return StorageStatus("opening")
-        return StorageStatus("closed" if self._database is None else "open")
 
     async def open(self) -> None:
         """Open it where it is not open yet: import, migrate, connect, all in a thread.
@@ -98,9 +77,8 @@ class Storage:
             StorageUnavailable: the database cannot be opened or read.
         """
         database = await self._opened()
-        with self._noted():
-            async with database.read() as connection:
-                yield connection
+        async with database.read() as connection:
+            yield connection
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]) -> _T:
         """Run `work` in a write transaction of its own; returns what `committed` returns.
@@ -128,12 +106,9 @@ class Storage:
     async def _transact(
         self, database: Database, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]
     ) -> _T:
-        with self._noted():
-            async with database.write() as connection:
-                await work(connection)
-            result = committed()
-        self._problem = None
-        return result
+        async with database.write() as connection:
+            await work(connection)
+        return committed()
 
     async def _opened(self) -> Database:
         if self._database is not None:
@@ -177,14 +152,6 @@ class Storage:
 
         return open_database(self.path)
 
-    @contextmanager
-    def _noted(self) -> Generator[None]:
-        try:
-            yield
-        except StorageUnavailable as error:
-            self._problem = str(error)
-            raise
-
 
 async def _in_thread(function: Callable[[], _T]) -> _T:
     """As `asyncio.to_thread`, but in a daemon thread: no exit waits for it, however long it waits for a lock."""
@@ -199,14 +166,3 @@ async def _in_thread(function: Callable[[], _T]) -> _T:
 
     threading.Thread(target=run, name="open storage", daemon=True).start()
     return await asyncio.wrap_future(future)
-
-
-def _file_of(url: str) -> Path:
-    scheme, separator, rest = url.partition(":///")
-    path = Path(rest)
-    if scheme == "sqlite" and separator and path.is_absolute() and "?" not in rest:
-        return path
-    # A URL may hold a password, so no sentence repeats it.
-    if scheme.startswith("postgres"):
-        raise ValueError("PostgreSQL is not supported yet: keep the state in SQLite, on one machine")
-    raise ValueError("the database's URL must be 'sqlite:///' and an absolute path, with no parameters")

@@ -1,4 +1,4 @@
-"""What the telemetry client is told. The composition root maps the `telemetry` settings onto it."""
+"""What the telemetry client is told, and how the `telemetry` settings become that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
+
+from tfo_mcp import __version__
+from tfo_mcp.infrastructure.config import ConfigurationError, Settings
 
 Protocol = Literal["grpc", "http/protobuf", "http"]
 
@@ -118,3 +121,35 @@ class TelemetryOptions:
         }
         extra = {name.strip().lower(): value.strip() for name, value in self.headers.items()}
         return extra | {name: value for name, value in ours.items() if value}
+
+
+def telemetry_options(settings: Settings) -> TelemetryOptions:
+    """What `settings.telemetry` asks for.
+
+    Raises:
+        ConfigurationError: settings that are right each, but can never work together; one sentence.
+    """
+    told = settings.telemetry
+    try:
+        return TelemetryOptions(
+            enabled=told.enabled,
+            endpoint=told.endpoint,
+            protocol=told.export_protocol,
+            insecure=told.export_insecure,
+            headers={name: value.reveal() for name, value in told.headers.items()},
+            key_id=told.api_key_id.reveal() or None,
+            key_secret=told.api_key_secret.reveal() or None,
+            collector_id=told.collector_id,
+            compression=told.compression,
+            timeout=told.timeout,
+            service_name=told.service_name,
+            service_version=__version__,
+            namespace=told.service_namespace,
+            environment=told.environment,
+            ring_capacity=told.ring_capacity,
+            batch_size=told.batch_size,
+            queue_bytes=told.queue_bytes,
+            metric_interval=told.metric_interval,
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
