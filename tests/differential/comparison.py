@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ Expected = Members | Demand
 Speak = Callable[[Script, Sequence[int]], Awaitable[list[list[Members]]]]
 """Sends a script to our server; takes how many answers to wait for after each burst, gives the answers to each."""
 
+
+_SEARCH = 60.0
+"""Seconds."""
 
 _SHOWN = 400
 """Characters of an answer in a sentence."""
@@ -131,10 +135,11 @@ def _count(answers: Sequence[Members], lines: int, tally: Tally) -> None:
 
 
 async def smallest(script: Script, still_differs: Callable[[Script], Awaitable[bool]]) -> Script:
-    """`script` without every line that the difference does not need."""
+    """`script` without the lines that the difference does not need, as far as a minute's search goes."""
+    until = time.monotonic() + _SEARCH
     lines = [(number, line) for number, burst in enumerate(script) for line in burst]
     place = 0
-    while place < len(lines):
+    while place < len(lines) and time.monotonic() < until:
         shorter = [*lines[:place], *lines[place + 1 :]]
         if shorter and await still_differs(_rebuilt(shorter)):
             lines = shorter

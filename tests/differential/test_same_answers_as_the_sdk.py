@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
 SEED = 20251125
+
+MEASUREMENTS = Path(__file__).parents[2] / "docs" / "measurements"
 
 FLOORS: Mapping[str, float] = {
     "result": 0.15,
@@ -52,8 +57,12 @@ async def bare_like_ours(speak: Speak) -> Server[object]:
 
 async def check(bare: Server[object], name: str, script: Script, speak: Speak, tally: Tally) -> None:
     """Fail with the smallest script that differs, ready to be pasted into `DIFFERED_ONCE`."""
-    if not await differences(bare, script, speak, tally):
-        return
+    try:
+        if not await differences(bare, script, speak, tally):
+            return
+    except AssertionError as error:
+        error.add_note(f"in script {name}: {script!r}")
+        raise
 
     async def still_differs(shorter: Script) -> bool:
         return bool(await differences(bare, shorter, speak, Tally()))
@@ -122,8 +131,23 @@ def test_fresh_processes_answer_what_nobody_has_seen_before_as_the_sdk_does(tmp_
 
 @pytest.mark.soak
 def test_a_hundred_thousand_messages_are_answered_as_the_sdk_answers_them() -> None:
-    seed = random_seed()
-    assert_it_proves_something(asyncio.run(compare_in_process(seed, 100_000)))
+    seed, started = random_seed(), time.monotonic()
+    tally = asyncio.run(compare_in_process(seed, 100_000))
+    assert_it_proves_something(tally)
+    figures = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": "make soak",
+        "seed": seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "differences": 0,
+        "lines": tally.lines,
+        "scripts": tally.scripts,
+        "compared": tally.compared,
+        "rules": dict(tally.rules.most_common()),
+        "outcomes": dict(tally.outcomes.most_common()),
+    }
+    MEASUREMENTS.mkdir(exist_ok=True)
+    (MEASUREMENTS / "differential.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
 # --- what this test has found ---
