@@ -26,6 +26,7 @@ from tfo_mcp.domain.errors import (
     ConversationClosed,
     ConversationNotFound,
     StorageUnavailable,
+    TurnTimedOut,
 )
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
@@ -77,11 +78,12 @@ class ScriptedClaude:
 
 
 class Storage:
-    """A repository whose storage can be taken away."""
+    """A repository whose storage can be taken away, or be slow to say that a commit went through."""
 
     def __init__(self) -> None:
         self._inner: ConversationRepository = InMemoryConversations()
         self.available = True
+        self.slow: Silence | None = None
 
     async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
         return await self._inner.get(conversation_id, principal)
@@ -90,7 +92,11 @@ class Storage:
         await asyncio.sleep(0)  # a database is never at once
         if not self.available:
             raise StorageUnavailable("the disk is full")
-        return await self._inner.save(conversation)
+        events = await self._inner.save(conversation)
+        if self.slow is not None:
+            self.slow.asked.set()
+            await self.slow.over.wait()
+        return events
 
 
 class World(ToolBench):
@@ -103,6 +109,7 @@ class World(ToolBench):
         tools: Sequence[Tool] = (),
         storage: Storage | None = None,
         max_steps: int = 20,
+        timeout: float = DEADLINE,
     ) -> None:
         super().__init__(tools)
         self.scripted = ScriptedClaude(steps)
@@ -114,7 +121,9 @@ class World(ToolBench):
             self.handler,
             telemetry=self.telemetry,
             publisher=self.publisher,
-            policy=TurnPolicy(default_model="claude-test-1", max_tokens=100, max_failures=3, max_steps=max_steps),
+            policy=TurnPolicy(
+                default_model="claude-test-1", max_tokens=100, max_failures=3, max_steps=max_steps, timeout=timeout
+            ),
         )
 
     async def send(
@@ -275,6 +284,8 @@ def test_claude_is_offered_read_only_tools_only_and_cannot_run_others() -> None:
             for name in ("erase", "secret", "no_such")
         ]
         assert ran == []
+        assert world.executed == [("_OTHER", "invalid", "unknown_tool")] * 3
+        assert world.ended[1:4] == [("execute_tool _OTHER", "invalid", "unknown_tool")] * 3
 
     asyncio.run(scenario())
 
@@ -332,7 +343,7 @@ def test_storage_that_fails_between_tool_answers_is_what_the_client_is_told() ->
             world.storage.available = False
 
         world = World(uses("look", "slow"), tools=[tool("look", take_storage_away), tool("slow", never.wait)])
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailable, match="the disk is full; the message is kept, "):
             await world.send()
         assert ("execute_tool slow", "cancelled", None) in world.ended
 
@@ -394,6 +405,48 @@ def test_a_rejected_key_closes_nothing_however_often_it_is_tried() -> None:
     asyncio.run(scenario())
 
 
+def test_a_model_that_the_api_does_not_know_does_not_stay() -> None:
+    async def scenario() -> None:
+        typo = ClaudeFailure("Claude's API does not know the model", status=404)
+        world = World(says("Hello, you."), typo)
+        conversation_id = (await world.command(SendMessage("Hello", model="claude-test-2"))).conversation_id
+        with pytest.raises(ClaudeFailure):
+            await world.command(SendMessage("Again", conversation_id, model="gpt-9"))
+        assert (await world.send("Please?", conversation_id)).text == "Done."
+        assert [asked.model for asked in world.scripted.requests] == ["claude-test-2", "gpt-9", "claude-test-2"]
+
+    asyncio.run(scenario())
+
+
+def test_a_conversation_that_began_with_an_unknown_model_goes_on_with_the_default_one() -> None:
+    async def scenario() -> None:
+        world = World(ClaudeFailure("Claude's API does not know the model", status=404))
+        with pytest.raises(ClaudeFailure):
+            await world.command(SendMessage("Hello", model="gpt-9"))
+        assert (await world.send("Please?", world.created())).text == "Done."
+        assert [asked.model for asked in world.scripted.requests] == ["gpt-9", "claude-test-1"]
+
+    asyncio.run(scenario())
+
+
+def test_a_turn_that_takes_too_long_names_the_conversation_that_keeps_its_message() -> None:
+    async def scenario() -> None:
+        world = World(Silence(), timeout=0.03)
+        with pytest.raises(TurnTimedOut) as raised:
+            await world.send()
+        conversation_id = world.created()
+        assert str(raised.value) == (
+            "the turn did not finish within 0.03 s and was stopped; "
+            f"the message is kept, continue with conversation_id {conversation_id!r}"
+        )
+        stored = await world.stored(conversation_id)
+        assert (stored.state, texts(stored)) == (ConversationState.ACTIVE, ["user: Hello"])
+        assert world.ended == [("claude.request", "cancelled", None)]
+        assert (await world.send("Go on", conversation_id)).text == "Done."
+
+    asyncio.run(scenario())
+
+
 def test_storage_that_is_gone_does_not_hide_why_claude_failed() -> None:
     async def scenario() -> None:
         silence = Silence()
@@ -429,7 +482,7 @@ def test_without_storage_nothing_is_sent() -> None:
     async def scenario() -> None:
         world = World()
         world.storage.available = False
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailable, match=r"^the disk is full$"):
             await world.send()
         assert world.scripted.requests == []
 
@@ -504,6 +557,20 @@ def test_a_cancelled_turn_stays_cancelled_whatever_happens_meanwhile(mishap: str
     asyncio.run(scenario())
 
 
+def test_the_events_of_a_commit_that_went_through_are_published_although_it_was_cancelled() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.storage.slow = Silence()
+        sending = asyncio.create_task(world.send())
+        await world.storage.slow.asked.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert [event.name for event in world.publisher.events] == ["ConversationCreated", "MessageAdded"]
+
+    asyncio.run(scenario())
+
+
 # --- several at once -----------------------------------------------------------------------------------
 
 
@@ -567,7 +634,7 @@ def test_who_is_overtaken_by_another_process_is_told_so_and_overwrites_nothing()
         fast = World(says("I was first."), storage=slow.storage)
         await fast.send("Me too", conversation_id)
         silence.over.set()
-        with pytest.raises(ConversationBusy):
+        with pytest.raises(ConversationBusy, match=f"the message is kept, .*{conversation_id}"):
             await sending
         assert texts(await slow.stored(conversation_id)) == ["user: Hello", "user: Me too", "assistant: I was first."]
 

@@ -14,8 +14,8 @@ from support.tool_calls import ToolBench
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
 from tfo_mcp.application.commands import CallTool
 from tfo_mcp.application.queries import Ping
-from tfo_mcp.domain.errors import ConversationBusy, UnknownTool
-from tfo_mcp.domain.tool import Tool, ToolContext, ToolFunction, ToolMode, ToolResult
+from tfo_mcp.domain.errors import ConversationBusy, TurnTimedOut, UnknownTool
+from tfo_mcp.domain.tool import Tool, ToolContext, ToolFunction, ToolMode, ToolRegistry, ToolResult
 
 SOON = 0.03
 PATIENCE = 10.0
@@ -140,6 +140,22 @@ def test_an_unknown_tool_raises_and_its_invented_name_is_recorded_nowhere() -> N
     assert "invented" not in str([(span.name, span.attributes) for span in bench.telemetry.spans])
     assert bench.telemetry.spans[1].ended == ("invalid", "unknown_tool")
     assert bench.executed == [("_OTHER", "invalid", "unknown_tool")]
+
+
+def test_a_tool_that_is_not_offered_is_as_unknown_as_one_that_is_not_there() -> None:
+    ran: list[bool] = []
+
+    def run(context: ToolContext) -> ToolResult:
+        ran.append(True)
+        return ToolResult("")
+
+    bench = ToolBench([in_mode("other", run, ToolMode.INLINE)])
+
+    with pytest.raises(UnknownTool, match="other"):
+        asyncio.run(bench.handler.call(CallTool("other", {}), bench.info(), ToolRegistry()))
+
+    assert bench.executed == [("_OTHER", "invalid", "unknown_tool")]
+    assert ran == []
 
 
 def test_a_task_that_takes_too_long_is_stopped_and_answered() -> None:
@@ -291,6 +307,16 @@ def test_a_failure_that_the_tool_foresaw_is_its_own_sentence(mode: ToolMode) -> 
     assert (result.is_error, result.text) == (True, str(ConversationBusy("conv_1")))
     assert bench.executed == [("fails", "failed", "conversation_busy")]
     assert bench.reports == []
+
+
+def test_what_timed_out_inside_a_tool_is_a_timeout_of_the_tool() -> None:
+    def fail(context: ToolContext) -> NoReturn:
+        raise TurnTimedOut(600)
+
+    bench = ToolBench([in_mode("late", fail, ToolMode.TASK)])
+
+    assert bench.run("late").text == "the turn did not finish within 600 s and was stopped"
+    assert bench.executed == [("late", "timed_out", "timeout")]
 
 
 @EVERY_MODE

@@ -34,6 +34,7 @@ error --close--> closed
 
 ANSWER = Message("assistant", (Text("Hello."),), usage=Usage(3, 2), model="claude-test-1", stop_reason="end_turn")
 COUNTS = ClaudeFailure("overloaded", status=529, counts=True)
+NO_SUCH_MODEL = ClaudeFailure("no such model", status=404)
 COUNTS_NOT = ClaudeFailure("the key is rejected", status=401)
 MAX_FAILURES = 3
 
@@ -239,3 +240,29 @@ def test_a_model_or_system_prompt_that_is_given_stays() -> None:
     assert (conversation.model, conversation.system_prompt) == ("claude-test-2", "Be brief.")
     conversation.configure(model=None, system_prompt="")
     assert conversation.system_prompt == ""
+
+
+def failed(conversation: Conversation, failure: ClaudeFailure, model: str, system_prompt: str | None = None) -> None:
+    conversation.configure(model=model, system_prompt=system_prompt)
+    conversation.add_user_message("Hello")
+    conversation.request_sent()
+    conversation.request_failed(failure, max_failures=MAX_FAILURES)
+
+
+def test_a_model_that_is_not_there_does_not_stay_and_all_else_does() -> None:
+    conversation = new()
+    failed(conversation, COUNTS_NOT, "claude-test-2")
+    assert conversation.model == "claude-test-2"
+    conversation = loaded(conversation)
+    failed(conversation, NO_SUCH_MODEL, "gpt-9", "Be brief.")
+    assert (conversation.record().model, conversation.system_prompt) == ("claude-test-2", "Be brief.")
+
+
+def test_a_model_that_has_answered_in_this_turn_is_the_one_to_go_back_to() -> None:
+    conversation = new()
+    conversation.configure(model="claude-test-2", system_prompt=None)
+    conversation.add_user_message("Hello")
+    conversation.request_sent()
+    conversation.response_received(ANSWER)
+    failed(conversation, NO_SUCH_MODEL, "claude-test-2")
+    assert conversation.model == "claude-test-2"

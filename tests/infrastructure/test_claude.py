@@ -198,6 +198,33 @@ def test_a_block_that_nothing_here_acts_on_is_kept_as_the_api_wants_it_back() ->
     ]
 
 
+def test_half_a_surrogate_pair_is_replaced_and_two_halves_are_joined() -> None:
+    deltas = [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+        for piece in ("\ud800x", "\ud83d", "\ude00")
+    ]
+    unheard_of = {"type": "of_tomorrow", "value": [{"deep": "\udc00"}]}
+    other = {"type": "content_block_start", "index": 1, "content_block": unheard_of}
+
+    async def scenario() -> ClaudeResponse:
+        async with raw_api(events(START, TEXT, *deltas, STOP, other, END, DONE)) as api:
+            return await ask(service(api.base_url))
+
+    assert [block.to_json() for block in asyncio.run(scenario()).message.content] == [
+        {"type": "text", "text": "Half\N{REPLACEMENT CHARACTER}x\N{GRINNING FACE}"},
+        {"type": "of_tomorrow", "value": [{"deep": "\N{REPLACEMENT CHARACTER}"}]},
+    ]
+
+
+def test_a_refusal_in_words_that_cannot_be_encoded_is_a_sentence_that_can() -> None:
+    async def scenario() -> ClaudeFailure:
+        error = {"type": "invalid_request_error", "message": "Not \ud800."}
+        async with raw_api(refusal(400, {"type": "error", "error": error})) as api:
+            return await failure(service(api.base_url))
+
+    assert "Not \N{REPLACEMENT CHARACTER}." in str(asyncio.run(scenario()))
+
+
 def test_tool_calls_come_back_with_their_whole_input_nulls_included() -> None:
     script = "replies: [{text: Wait., tool_use: [{name: echo, input: {message: hi, none: null, deep: [{a: null}]}}]}]"
     with fake_claude(script) as api:

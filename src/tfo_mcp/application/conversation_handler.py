@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CallTool, SendMessage
+from tfo_mcp.application.deadlines import DeadlinePassed, Deadlines
 from tfo_mcp.application.ports import (
     ClaudeRequest,
     ClaudeResponse,
@@ -19,20 +20,34 @@ from tfo_mcp.application.ports import (
 )
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.domain.conversation import Conversation, ConversationState
-from tfo_mcp.domain.errors import ClaudeFailure, ConversationBusy, ConversationNotFound, StorageUnavailable
+from tfo_mcp.domain.errors import (
+    ClaudeFailure,
+    ConversationBusy,
+    ConversationNotFound,
+    StorageUnavailable,
+    ToolFailure,
+    TurnTimedOut,
+    UnknownTool,
+)
 from tfo_mcp.domain.identifiers import parse_conversation_id
 from tfo_mcp.domain.message import ToolAnswer, ToolUse, Usage
-from tfo_mcp.domain.tool import Tool, ToolRegistry
+from tfo_mcp.domain.tool import ToolRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnPolicy:
-    """The `claude` section, as far as turns need it. `max_steps` bounds the API requests of one turn."""
+    """The `claude` section, as far as turns need it.
+
+    Attributes:
+        max_steps: API requests of one turn, at most.
+        timeout: seconds that one turn may take, its tool calls included.
+    """
 
     default_model: str
     max_tokens: int
     max_failures: int
     max_steps: int
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +83,7 @@ class ConversationHandler:
         self._telemetry = telemetry
         self._publisher = publisher
         self._policy = policy
+        self._deadlines = Deadlines()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def send(self, command: SendMessage, info: RequestInfo) -> Turn:
@@ -75,8 +91,9 @@ class ConversationHandler:
 
         Raises:
             ClaudeNotConfigured: before anything is stored.
-            ConversationNotFound, ConversationClosed, ConversationBusy, StorageUnavailable: nothing was sent.
-            ClaudeFailure: the user's message is stored; sending the next one is the retry.
+            ConversationNotFound, ConversationClosed: nothing was stored or sent.
+            ClaudeFailure, TurnTimedOut, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
+                is stored and sending the next one is the retry; without, it is not, or the conversation closed.
         """
         self._claude.check_configured()
         if command.conversation_id is None:
@@ -84,6 +101,7 @@ class ConversationHandler:
                 principal=info.principal,
                 model=command.model or self._policy.default_model,
                 system_prompt=command.system_prompt,
+                fallback_model=self._policy.default_model,
             )
             return await self._turn(conversation, command, info)
         async with self._lock(command.conversation_id):
@@ -99,6 +117,23 @@ class ConversationHandler:
     async def _turn(self, conversation: Conversation, command: SendMessage, info: RequestInfo) -> Turn:
         conversation.configure(model=command.model, system_prompt=command.system_prompt)
         conversation.add_user_message(command.message)
+        fence = conversation.fence
+        try:
+            return await self._in_time(self._steps(conversation, command, info))
+        except ToolFailure as failure:
+            if conversation.fence > fence and conversation.state is not ConversationState.CLOSED:
+                failure.kept_in = conversation.id
+            raise
+
+    async def _in_time(self, turn: Awaitable[Turn]) -> Turn:
+        seconds = self._policy.timeout
+        try:
+            with self._deadlines.within(seconds):
+                return await turn
+        except DeadlinePassed:
+            raise TurnTimedOut(seconds) from None
+
+    async def _steps(self, conversation: Conversation, command: SendMessage, info: RequestInfo) -> Turn:
         usage, tool_calls, steps = Usage(), 0, 0
         while True:
             answer = await self._ask(conversation, command.max_tokens or self._policy.max_tokens, info)
@@ -127,14 +162,12 @@ class ConversationHandler:
             max_tokens=max_tokens,
             system=conversation.system_prompt,
             messages=conversation.messages,
-            tools=self._offered(),
+            tools=tuple(self._offered()),
         )
         try:
             answer = await self._request(request, conversation, info)
         except ClaudeFailure as failure:
             conversation.request_failed(failure, max_failures=self._policy.max_failures)
-            if conversation.state is not ConversationState.CLOSED:
-                failure.kept_in = conversation.id
             await self._settle(conversation)
             raise
         except BaseException:  # a cancellation, or a fault of ours: nobody waits for the answer now
@@ -175,8 +208,8 @@ class ConversationHandler:
         span.end("completed")
         return answer
 
-    def _offered(self) -> Sequence[Tool]:
-        return tuple(tool for tool in self._tools if tool.for_claude and tool.annotations.read_only)
+    def _offered(self) -> ToolRegistry:
+        return ToolRegistry(tool for tool in self._tools if tool.for_claude and tool.annotations.read_only)
 
     async def _use_tools(self, uses: Sequence[ToolUse], conversation: Conversation, info: RequestInfo) -> None:
         """Run them side by side; commit each answer when it is there."""
@@ -191,15 +224,21 @@ class ConversationHandler:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _use_tool(self, use: ToolUse, info: RequestInfo) -> ToolAnswer:
-        """One tool call by Claude; what he may not call is answered, not run."""
-        if use.name not in {tool.name for tool in self._offered()}:
-            return ToolAnswer(use.id, f"there is no tool {use.name[:200]!r} in this conversation", is_error=True)
+        """One tool call by Claude; what he may not call is recorded and answered, not run."""
         inner = replace(info, operation="execute_tool")
-        result = await self._tool_handler.call(CallTool(use.name, use.input), inner)
+        try:
+            result = await self._tool_handler.call(CallTool(use.name, use.input), inner, self._offered())
+        except UnknownTool:
+            return ToolAnswer(use.id, f"there is no tool {use.name[:200]!r} in this conversation", is_error=True)
         return ToolAnswer(use.id, result.text, is_error=result.is_error)
 
     async def _commit(self, conversation: Conversation) -> None:
-        self._publisher.publish(await self._conversations.save(conversation))
+        events, fence = conversation.uncommitted_events, conversation.fence
+        try:
+            await self._conversations.save(conversation)
+        finally:
+            if conversation.fence > fence:  # a save that is cancelled may have gone through
+                self._publisher.publish(events)
 
     async def _settle(self, conversation: Conversation) -> None:
         """Commit that a request ended badly; a commit that fails must not hide why.

@@ -64,8 +64,8 @@ class ToolHandler:
         self.bus: Bus | None = None
         """Set by the composition root: tools may use the bus that this handler itself stands on."""
 
-    async def call(self, command: CallTool, info: RequestInfo) -> ToolResult:
-        """Run one tool.
+    async def call(self, command: CallTool, info: RequestInfo, offered: ToolRegistry | None = None) -> ToolResult:
+        """Run one tool: of those `offered`, where the caller may not have every one.
 
         Returns:
             Its result; what the tool could not do, a timeout and wrong arguments included, is one with
@@ -77,7 +77,7 @@ class ToolHandler:
         execution = new_execution()
         started = time.perf_counter()
         try:
-            tool = self._tools.find(command.name)
+            tool = (offered or self._tools).find(command.name)
         except UnknownTool:
             execution.fire(ExecutionTrigger.UNKNOWN_TOOL)
             self._finish(_UNKNOWN, self._span(_UNKNOWN, info), started, "invalid", "unknown_tool", info)
@@ -136,10 +136,12 @@ class ToolHandler:
             # Something inside the tool was cancelled, not the call: its caller still waits for an answer.
             return ExecutionTrigger.HANDLER_ERROR, self._masked(tool, error, span), type(error).__name__
         except DeadlinePassed:
-            timed_out = ToolTimedOut(tool.name, seconds)
+            timed_out = ToolTimedOut(repr(tool.name), seconds)
             return ExecutionTrigger.TIMEOUT, ToolResult(str(timed_out), is_error=True), timed_out.error_type
         except ToolFailure as failure:
-            return ExecutionTrigger.HANDLER_ERROR, ToolResult(str(failure), is_error=True), failure.error_type
+            late = isinstance(failure, ToolTimedOut)
+            trigger = ExecutionTrigger.TIMEOUT if late else ExecutionTrigger.HANDLER_ERROR
+            return trigger, ToolResult(str(failure), is_error=True), failure.error_type
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a tool may be anybody's: its faults stay its own
             return ExecutionTrigger.HANDLER_ERROR, self._masked(tool, error, span), type(error).__name__
         else:

@@ -21,6 +21,9 @@ from tfo_mcp.domain.state_machine import StateMachine
 
 _INTERRUPTED = "This tool call was interrupted before its result was recorded."
 
+_NOT_FOUND = 404
+"""The status of a request whose model the API does not know."""
+
 
 class ConversationState(Enum):
     """Where a conversation is."""
@@ -87,6 +90,7 @@ class Conversation:
         self.id = record.id
         self.principal = record.principal
         self.model = record.model
+        self._proven_model = record.model
         self.system_prompt = record.system_prompt
         self.failures = record.failures
         self.fence = record.fence
@@ -97,8 +101,10 @@ class Conversation:
         self._events: list[DomainEvent] = []
 
     @classmethod
-    def create(cls, *, principal: str, model: str, system_prompt: str | None) -> Conversation:
-        """A new one, not yet stored."""
+    def create(
+        cls, *, principal: str, model: str, system_prompt: str | None, fallback_model: str | None = None
+    ) -> Conversation:
+        """A new one, not yet stored; it continues with `fallback_model` if the API does not know `model`."""
         now = time.time()
         conversation = cls(
             ConversationRecord(
@@ -113,6 +119,7 @@ class Conversation:
                 updated_at=now,
             )
         )
+        conversation._proven_model = fallback_model or model
         conversation._publish(
             ConversationCreated(aggregate_id=conversation.id, principal=principal, model=model),
         )
@@ -176,7 +183,8 @@ class Conversation:
 
     def configure(self, *, model: str | None, system_prompt: str | None) -> None:
         """Continue with another model or system prompt; None leaves it as it is."""
-        self.model = model or self.model
+        if model is not None and model != self.model:
+            self._proven_model, self.model = self.model, model
         self.system_prompt = self.system_prompt if system_prompt is None else system_prompt
 
     def add_user_message(self, text: str) -> None:
@@ -209,10 +217,16 @@ class Conversation:
         retried = self.state is ConversationState.ERROR
         self._machine.fire(ConversationTrigger.RETRY_SUCCESS if retried else ConversationTrigger.RESPONSE_RECEIVED)
         self.failures = 0
+        self._proven_model = self.model
         self._append(message)
 
     def request_failed(self, failure: ClaudeFailure, *, max_failures: int) -> None:
-        """Waiting → Error, and → Closed after `max_failures` in a row that count."""
+        """Waiting → Error, and → Closed after `max_failures` in a row that count.
+
+        A model that the API does not know does not stay: the one before it does.
+        """
+        if failure.status == _NOT_FOUND:
+            self.model = self._proven_model
         if self.state is not ConversationState.ERROR:
             self._machine.fire(ConversationTrigger.API_ERROR)
         self.failures += failure.counts

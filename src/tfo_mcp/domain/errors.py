@@ -15,6 +15,7 @@ DomainError
 └── ToolFailure                    a tool could not do it; a sentence that the model can act on
     ├── InvalidArguments           the arguments do not fit the tool's schema
     ├── ToolTimedOut
+    │   └── TurnTimedOut
     ├── PathRefused                outside the roots, or one of the server's own files
     ├── StorageUnavailable
     ├── ConversationNotFound
@@ -105,9 +106,20 @@ class InvalidTransition(DomainError):
 
 
 class ToolFailure(DomainError):
-    """A tool could not do what it was asked; becomes a result with `isError: true`."""
+    """A tool could not do what it was asked; becomes a result with `isError: true`.
+
+    Attributes:
+        kept_in: the conversation that keeps the user's message, where it can be continued.
+    """
 
     error_type = "tool_error"
+    kept_in: str | None = None
+
+    def __str__(self) -> str:
+        sentence = super().__str__()
+        if self.kept_in is None:
+            return sentence
+        return f"{sentence}; the message is kept, continue with conversation_id {self.kept_in!r}"
 
 
 class InvalidArguments(ToolFailure):
@@ -125,8 +137,15 @@ class ToolTimedOut(ToolFailure):
 
     error_type = "timeout"
 
-    def __init__(self, tool: str, seconds: float) -> None:
-        super().__init__(f"{tool!r} did not finish within {seconds:g} s and was stopped")
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"{what} did not finish within {seconds:g} s and was stopped")
+
+
+class TurnTimedOut(ToolTimedOut):
+    """A turn of a conversation took too long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("the turn", seconds)
 
 
 class PathRefused(ToolFailure):
@@ -177,9 +196,6 @@ class ClaudeFailure(ToolFailure):
         request_id: the API's own id of the request, where it gave one.
         counts: whether it counts towards `claude.max_failures` (DESIGN §4: an expired key must not
             close people's conversations).
-
-    Attributes:
-        kept_in: the conversation that keeps the user's message, where it can be continued.
     """
 
     error_type = "claude_error"
@@ -191,13 +207,6 @@ class ClaudeFailure(ToolFailure):
         self.status = status
         self.request_id = request_id
         self.counts = counts
-        self.kept_in: str | None = None
-
-    def __str__(self) -> str:
-        sentence = super().__str__()
-        if self.kept_in is None:
-            return sentence
-        return f"{sentence}; the message is kept, continue with conversation_id {self.kept_in!r}"
 
 
 class ClaudeNotConfigured(ClaudeFailure):

@@ -8,6 +8,7 @@ silent connection; what is given back is the complete message. The SDK's retries
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -232,12 +233,17 @@ def _response(message: ApiMessage, request_id: str | None) -> ClaudeResponse:
     blocks = [block.model_dump(mode="json", exclude_none=True, warnings=False) for block in message.content]
     answer = Message(
         "assistant",
-        tuple(block_from_json(block) for block in blocks),
+        tuple(block_from_json(block) for block in json.loads(_encodable(json.dumps(blocks, ensure_ascii=False)))),
         usage=usage,
-        model=str(message.model),
-        stop_reason=str(message.stop_reason),
+        model=_encodable(str(message.model)),
+        stop_reason=_encodable(str(message.stop_reason)),
     )
     return ClaudeResponse(message=answer, usage=usage, request_id=request_id)
+
+
+def _encodable(text: str) -> str:
+    """`text` as UTF-8 can carry it: two halves of a surrogate pair joined, a lone half replaced by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 # --- errors ------------------------------------------------------------------------------------------
@@ -269,7 +275,7 @@ def _refusal(error: APIStatusError, model: str, secret: str) -> ClaudeFailure:
     status = _EVENT_STATUS.get(error.type or "", 500) if begun else error.status_code
     limited = error.error_code in _SPEND_LIMITS
     return ClaudeFailure(
-        _sentence(error, status, model).replace(secret, "***"),
+        _encodable(_sentence(error, status, model)).replace(secret, "***"),
         status=status,
         request_id=error.request_id,
         counts=not limited and (status in _TRANSIENT or status >= _SERVER_ERRORS),
