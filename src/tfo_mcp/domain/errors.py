@@ -184,7 +184,7 @@ class ConversationBusy(ToolFailure):
     error_type = "conversation_busy"
 
     def __init__(self, conversation_id: str) -> None:
-        super().__init__(f"conversation {conversation_id!r} is being continued elsewhere; try again")
+        super().__init__(f"conversation {conversation_id!r} is being continued elsewhere at the same time")
 
 
 class ClaudeFailure(ToolFailure):
