@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from tfo_mcp.cli import main
 from tfo_mcp.domain.tool import Tool, ToolContext, ToolFunction, ToolMode, ToolResult
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 
-SECRET = "the secret 4711"
+SECRET = "the secret 4711"  # noqa: S105  # nobody's
 
 Arguments = Mapping[str, Any]
 
@@ -55,7 +56,7 @@ def say(arguments: Arguments, context: ToolContext) -> ToolResult:
     print("noise that is not flushed")  # noqa: T201
     assert sys.__stdout__ is not None
     sys.__stdout__.write("noise by another name\n")
-    os.system("echo noise from a child; cat")  # noqa: S605, S607
+    subprocess.run(["sh", "-c", "echo noise from a child; cat"], check=True)  # noqa: S607
     threading.Thread(target=go_on, daemon=True).start()
     return ToolResult("said")
 
@@ -79,10 +80,10 @@ TOOLS = [
     tool("say", say, ToolMode.THREAD),
     tool("fail", fail, ToolMode.INLINE),
     tool("no_text", give_no_text, ToolMode.INLINE),
-    tool("no_schema", fail, ToolMode.INLINE, {"type": SECRET}),
+    tool("no_schema", fail, ToolMode.INLINE, {"type": "object", "properties": {"x": {"type": SECRET}}}),
 ]
 
 
 if __name__ == "__main__":
-    bootstrap.echo_tools = lambda: [*echo_tools(), *TOOLS]
+    setattr(bootstrap, "echo_tools", lambda: [*echo_tools(), *TOOLS])  # noqa: B010  # not exported
     main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,13 +26,13 @@ ServerOf = Callable[[str], Server]
 
 
 @pytest.fixture(scope="module")
-def claude() -> Iterator[FakeClaude]:
+def claude() -> Generator[FakeClaude]:
     with fake_claude(SLOW) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def server_of(claude: FakeClaude, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerOf]:
+def server_of(claude: FakeClaude, tmp_path_factory: pytest.TempPathFactory) -> Generator[ServerOf]:
     """One server for each revision; a new one where a test has killed it."""
     running: dict[str, Server] = {}
     with ExitStack() as servers:
@@ -168,9 +168,9 @@ def test_what_wants_no_answer_gets_none(server_of: ServerOf, line: bytes, revisi
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_line_of_just_the_limit_and_one_of_just_the_depth_are_served(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
-    params = {"_meta": ENVELOPE} if revision == STATELESS else {}
-    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {**params, "name": "echo"}}
-    frame = json.dumps({**message, "params": {**message["params"], "arguments": {"message": ""}}}).encode()
+    meta = {"_meta": ENVELOPE} if revision == STATELESS else {}
+    params = {**meta, "name": "echo", "arguments": {"message": ""}}
+    frame = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
     filled = frame.replace(b'"message": ""', b'"message": "' + b"x" * (LIMIT - len(frame)) + b'"')
     assert len(filled) == LIMIT
     server.send_raw(filled + b"\n")

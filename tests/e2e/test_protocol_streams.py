@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from support.server import DEADLINE, Server, environment, eventually, serving
+from support.sizes import later
 
 ODD = (sys.executable, str(Path(__file__).with_name("odd_server.py")), "serve")
 
@@ -40,7 +42,7 @@ def test_whatever_tools_print_reaches_stderr_and_never_the_client(tmp_path: Path
 
 
 @contextmanager
-def connected(tmp_path: Path, stdin: int, stdout: int, ours: tuple[int, int]) -> Iterator[Server]:
+def connected(tmp_path: Path, stdin: int, stdout: int, ours: tuple[int, int]) -> Generator[Server]:
     """A server on these descriptors; `ours` are the other ends."""
     log = tmp_path / "stderr.log"
     work = tmp_path / "work"
@@ -67,7 +69,7 @@ def converse(server: Server) -> None:
         assert result["structuredContent"] == {"message": "é" * 300_000}
 
 
-@pytest.mark.parametrize("end", ["close", "shutdown"])
+@pytest.mark.parametrize("end", ["close", later("shutdown")])
 def test_two_sockets_serve_as_pipes_do(tmp_path: Path, end: str) -> None:
     (in_ours, in_theirs), (out_ours, out_theirs) = socket.socketpair(), socket.socketpair()
     out_ours.shutdown(socket.SHUT_WR)  # as clients do that only read from it
@@ -82,7 +84,7 @@ def test_two_sockets_serve_as_pipes_do(tmp_path: Path, end: str) -> None:
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize("end", ["half-close", "shutdown", "close"])
+@pytest.mark.parametrize("end", ["half-close", later("shutdown"), "close"])
 def test_one_socket_serves_for_both(tmp_path: Path, end: str) -> None:
     ours, theirs = socket.socketpair()
     with ours:
@@ -120,7 +122,13 @@ def test_a_closed_stderr_is_no_reason_not_to_serve(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("redirection", "name"),
-    [("<&-", "stdin"), ("</dev/null", "stdin"), (">&-", "stdout"), (">/dev/null", "stdout"), ("<stream", "stdin")],
+    [
+        ("<&-", "stdin"),
+        (">/dev/null", "stdout"),
+        later("</dev/null", "stdin"),
+        later("<stream", "stdin"),
+        later(">&-", "stdout"),
+    ],
 )
 def test_what_is_neither_pipe_nor_socket_is_refused_in_one_sentence(
     tmp_path: Path, redirection: str, name: str

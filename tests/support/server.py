@@ -92,7 +92,8 @@ class Server:
         until = time.monotonic() + deadline
         while b"\n" not in self._buffer:
             left = until - time.monotonic()
-            assert left > 0 and self._selector.select(left), f"no answer in {deadline} s; stderr: {self.log()[-2000:]}"
+            ready = self._selector.select(max(0.0, left))
+            assert ready, f"no answer in {deadline} s; stderr: {self.log()[-2000:]}"
             data = os.read(self._stdout, 1 << 20)
             if not data:
                 assert not self._buffer, f"an incomplete line at the end: {self._buffer[:200]!r}"
