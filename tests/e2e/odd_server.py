@@ -61,6 +61,23 @@ def say(arguments: Arguments, context: ToolContext) -> ToolResult:
     return ToolResult("said")
 
 
+def open_descriptors(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Open, use and close one, in several threads from now on; say when somebody else has closed it."""
+
+    def go_on() -> None:
+        while True:
+            try:
+                descriptor = os.dup(0)
+                os.fstat(descriptor)
+                os.close(descriptor)
+            except OSError as error:
+                os.write(2, f"somebody closed it: {error}\n".encode())
+
+    for _ in range(4):
+        threading.Thread(target=go_on, daemon=True).start()
+    return ToolResult("opening")
+
+
 def fail(arguments: Arguments, context: ToolContext) -> ToolResult:
     raise RuntimeError(SECRET)
 
@@ -78,6 +95,7 @@ TOOLS = [
     tool("stay", stay, ToolMode.TASK),
     tool("block", block, ToolMode.THREAD),
     tool("say", say, ToolMode.THREAD),
+    tool("open_descriptors", open_descriptors, ToolMode.THREAD),
     tool("fail", fail, ToolMode.INLINE),
     tool("no_text", give_no_text, ToolMode.INLINE),
     tool("no_schema", fail, ToolMode.INLINE, {"type": "object", "properties": {"x": {"type": SECRET}}}),

@@ -28,7 +28,7 @@ LIMIT = 1.8
 ANSWERS = 1.0
 """Seconds of it that requests get to finish, at most."""
 
-NOISE = 0.4
+NOISE = 0.7
 """Seconds that a busy machine may add to it."""
 
 CLOSING = {"code": -32000, "message": "the server is shutting down"}
@@ -163,7 +163,7 @@ def test_all_that_was_sent_before_the_end_of_input_is_answered(tmp_path: Path) -
         assert all(answer["result"] == {} for answer in answers.values())
 
 
-@pytest.mark.parametrize("way", [terminate, interrupt, close_input])
+@pytest.mark.parametrize("way", [terminate, later(interrupt), close_input])
 def test_before_initialize_every_end_is_as_clean(tmp_path: Path, way: Callable[[Server], None]) -> None:
     with serving(tmp_path) as server:
         assert server.call(1, "ping")["result"] == {}
@@ -314,6 +314,18 @@ def test_a_shorter_shutdown_timeout_is_kept_too(tmp_path: Path) -> None:
         with ends_in_time(server, limit=0.6):
             terminate(server)
             assert by_id(server.rest())["never"]["error"] == CLOSING
+
+
+@pytest.mark.ci
+def test_the_end_closes_no_descriptor_of_a_thread_that_still_works(tmp_path: Path) -> None:
+    for _ in range(20):  # a race, lost in one end of five when a descriptor was closed twice
+        with serving(tmp_path, command=ODD) as server:
+            server.begin("2025-11-25")
+            server.call_tool(1, "open_descriptors")
+            with ends_in_time(server):
+                server.close_input()
+                assert server.rest() == []
+        assert "somebody closed it" not in server.log()
 
 
 @pytest.mark.parametrize("ends", [10, later(50)])

@@ -84,7 +84,7 @@ def test_two_sockets_serve_as_pipes_do(tmp_path: Path, end: str) -> None:
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize("end", ["half-close", later("shutdown"), "close"])
+@pytest.mark.parametrize("end", ["half-close", later("shutdown"), later("close")])
 def test_one_socket_serves_for_both(tmp_path: Path, end: str) -> None:
     ours, theirs = socket.socketpair()
     with ours:

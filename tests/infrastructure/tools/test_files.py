@@ -305,7 +305,7 @@ def test_work_that_is_given_up_ends_at_its_next_step_and_leaves_nothing_open(
         with pytest.raises(CallAbandoned):
             run(arguments, context)
         assert context.left == -1
-        assert open_descriptors() == before
+        assert open_descriptors() <= before
 
 
 class WaitsInTheMiddle(StopsAfter):
@@ -345,7 +345,7 @@ def test_a_cancelled_listing_frees_its_thread_and_descriptors(tmp_path: Path) ->
     assert open_descriptors() > before
     go_on.set()
     bench.executor.shutdown()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert bench.executed == [("list_directory", "cancelled", None)]
 
 

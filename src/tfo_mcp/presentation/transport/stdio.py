@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import IO, cast
 
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.transport.framing import LineFramer
@@ -226,7 +226,7 @@ async def _connect_reader(loop: asyncio.AbstractEventLoop, protocol: asyncio.Pro
     if _is_socket(fd):
         await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
     else:
-        await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(fd), "rb", buffering=0))
+        await loop.connect_read_pipe(lambda: protocol, _pipe(fd, "rb"))
 
 
 async def _connect_writer(loop: asyncio.AbstractEventLoop, protocol: _Output, fd: int) -> asyncio.WriteTransport:
@@ -234,8 +234,17 @@ async def _connect_writer(loop: asyncio.AbstractEventLoop, protocol: _Output, fd
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, socket.socket(fileno=os.dup(fd)))
         transport.pause_reading()
         return transport
-    write, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(os.dup(fd), "wb", buffering=0))
+    write, _ = await loop.connect_write_pipe(lambda: protocol, _pipe(fd, "wb"))
     return write
+
+
+def _pipe(fd: int, mode: str) -> IO[bytes]:
+    """A duplicate of a pipe for a transport; not closed by its file object.
+
+    uvloop closes the descriptor and then the file object, which, if it did as well, could hit a descriptor that
+    another thread has opened in between. asyncio's own loop leaves it open until the process ends.
+    """
+    return os.fdopen(os.dup(fd), mode, buffering=0, closefd=False)
 
 
 def _is_socket(fd: int) -> bool:
