@@ -107,6 +107,21 @@ def test_an_empty_value_in_the_file_is_not_set(tmp_path: Path) -> None:
         ("claude:\n  max_tokens: many\n", "line 2: claude.max_tokens must be a whole number from 1 to 1000000"),
         ("claude:\n  max_tokens: 1.5\n", "line 2: claude.max_tokens must be a whole number from 1 to 1000000"),
         ("mcp:\n  tool_timeout: .inf\n", "line 2: mcp.tool_timeout must be a number above 0 and at most 86400"),
+        ("tools:\n  execute_command: git\n", "line 2: 'tools.execute_command' must be a mapping of settings"),
+        (
+            "tools:\n  execute_command:\n    alow: [git]\n",
+            "line 3: unknown setting 'alow' in section 'tools.execute_command'; did you mean 'allow'?",
+        ),
+        (
+            "tools:\n  execute_command:\n    sandbox: off\n",
+            "line 3: tools.execute_command.sandbox must be one of bubblewrap, none",
+        ),
+        (
+            "tools:\n  execute_command:\n    allow: [git, bin/x]\n",
+            "line 3: tools.execute_command.allow must be a list of programs, each a name or an absolute path",
+        ),
+        ("tools:\n  execute_command: &a {allow: *a}\n", "line 2: found unconstructable recursive node"),
+        ("tools.threads: 5\n", "line 1: 'tools.threads' is no name, because it has a dot"),
         ("tools:\n  roots: /srv\n", "line 2: tools.roots must be a list of paths"),
         ("tools:\n  roots: [/srv, 5]\n", "line 2: tools.roots must be a list of paths"),
         ("telemetry:\n  headers: {a: 5}\n", "line 2: telemetry.headers must be a mapping of names to text"),

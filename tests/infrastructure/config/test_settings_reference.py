@@ -7,7 +7,7 @@ import msgspec.inspect
 
 from tfo_mcp.infrastructure.config import Secret
 from tfo_mcp.infrastructure.config.environment import variables_of
-from tfo_mcp.infrastructure.config.settings import SECTIONS
+from tfo_mcp.infrastructure.config.settings import SECTIONS, settings_of
 from tfo_mcp.infrastructure.config.values import expected
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
@@ -18,7 +18,8 @@ def described_settings() -> list[str]:
     rows: list[str] = []
     for section, struct in SECTIONS.items():
         info = cast("msgspec.inspect.StructType", msgspec.inspect.type_info(struct))
-        for field in info.fields:
+        fields = {field.name: field for field in info.fields}
+        for field in map(fields.__getitem__, settings_of(section)):
             name = f"{section}.{field.name}"
             metadata = cast("dict[str, str]", cast("Any", field.type).extra_json_schema)
             variables = "<br>".join(f"`{variable}`" for variable in variables_of(name))
@@ -30,7 +31,7 @@ def described_settings() -> list[str]:
 
 
 def _default(value: object) -> str:
-    if value is None or value is msgspec.NODEFAULT or (isinstance(value, Secret) and not value):
+    if value in (None, (), msgspec.NODEFAULT) or (isinstance(value, Secret) and not value):
         return "not set"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

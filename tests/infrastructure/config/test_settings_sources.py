@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import traceback
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ import pytest
 from support.configuration import load, refusal
 from tfo_mcp.infrastructure.config import ConfigurationError, Secret, TelemetrySettings, masked, secrets_of
 from tfo_mcp.infrastructure.config.environment import variables_of
-from tfo_mcp.infrastructure.config.settings import SECTIONS
+from tfo_mcp.infrastructure.config.settings import SECTIONS, Settings, settings_of
 from tfo_mcp.infrastructure.config.values import expected
 
-ALL_SETTINGS = [(section, key) for section, struct in SECTIONS.items() for key in struct.__struct_fields__]
+ALL_SETTINGS = [(section, key) for section in SECTIONS for key in settings_of(section)]
 
 
 EXAMPLES = {
@@ -21,6 +22,7 @@ EXAMPLES = {
     "a path": "/example",
     "stderr or a path": "/example",
     "a list of paths": "/one, /two",
+    "a list of programs, each a name or an absolute path": "one, /two",
     "a mapping of names to text": "one=two",
     "a URL such as https://host/path, without a user or password": "https://example",
     "host:port or a URL such as https://host:4318, without a user or password": "example:4317",
@@ -49,13 +51,14 @@ def test_a_flag_that_was_not_given_says_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("section", "key"), ALL_SETTINGS)
 def test_every_setting_has_variables(tmp_path: Path, section: str, key: str) -> None:
-    before = getattr(getattr(load(tmp_path).settings, section), key)
+    value_in = attrgetter(f"{section}.{key}")
+    before = value_in(load(tmp_path).settings)
     allowed = expected(section, key)
     example = EXAMPLES.get(allowed) or allowed.split()[-1]
 
     for variable in variables_of(f"{section}.{key}"):
         loaded = load(tmp_path, environ={variable: example})
-        assert getattr(getattr(loaded.settings, section), key) != before, variable
+        assert value_in(loaded.settings) != before, variable
         assert not loaded.warnings
 
 
@@ -85,6 +88,32 @@ def test_opentelemetry_variables_are_read_in_their_own_form(tmp_path: Path) -> N
     assert (telemetry.timeout, telemetry.compression, telemetry.protocol) == (2.5, False, "http/protobuf")
     assert not telemetry.enabled
     assert (telemetry.service_name, telemetry.service_namespace, telemetry.environment) == ("named", "b", "c d")
+
+
+def test_a_section_inside_a_section_is_set_by_every_source(tmp_path: Path) -> None:
+    text = "tools: {threads: 3, execute_command: {allow: [git, /bin/ls], timeout: 5}}"
+    environ = {
+        "TELEMETRYFLOW_MCP_TOOLS_EXECUTE_COMMAND_ALLOW": "make, rg",
+        "TELEMETRYFLOW_MCP_TOOLS_EXECUTE_COMMAND_SANDBOX": "none",
+    }
+    flags = {"tools.execute_command.timeout": 7}
+
+    in_file = load(tmp_path, text).settings.tools
+    over_it = load(tmp_path, text, environ=environ, flags=flags).settings
+
+    assert (in_file.threads, in_file.execute_command.allow, in_file.execute_command.timeout) == (
+        3,
+        ("git", "/bin/ls"),
+        5.0,
+    )
+    command = over_it.tools.execute_command
+    assert (command.allow, command.sandbox, command.timeout) == (("make", "rg"), "none", 7.0)
+    assert masked(over_it)["tools"]["execute_command"] == {
+        "allow": ("make", "rg"),
+        "sandbox": "none",
+        "timeout": 7.0,
+        "max_output_bytes": Settings().tools.execute_command.max_output_bytes,
+    }
 
 
 def test_an_sdk_that_is_not_disabled_does_not_turn_recording_on(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from tfo_mcp.infrastructure.config.load import Loaded, load_settings
 from tfo_mcp.infrastructure.config.settings import (
     ClaudeSettings,
     ConfigurationError,
+    ExecuteCommandSettings,
     LoggingSettings,
     McpSettings,
     Secret,
@@ -19,6 +20,7 @@ from tfo_mcp.infrastructure.config.settings import (
 __all__ = [
     "ClaudeSettings",
     "ConfigurationError",
+    "ExecuteCommandSettings",
     "Loaded",
     "LoggingSettings",
     "McpSettings",

@@ -11,10 +11,10 @@ from pathlib import Path
 from tfo_mcp.infrastructure.config import file
 from tfo_mcp.infrastructure.config.given import Given, Sayings
 from tfo_mcp.infrastructure.config.legacy import RETIRED, RETIRED_VARIABLES
-from tfo_mcp.infrastructure.config.settings import SECTIONS, ConfigurationError
+from tfo_mcp.infrastructure.config.settings import SECTIONS, ConfigurationError, settings_of
 
 PREFIX = "TELEMETRYFLOW_MCP_"
-_LISTS = frozenset({"tools.roots"})
+_LISTS = frozenset({"tools.roots", "tools.execute_command.allow"})
 _MAPPINGS = frozenset({"telemetry.headers"})
 
 _FOREIGN = {
@@ -38,6 +38,7 @@ _RESOURCE_ATTRIBUTES = {
 def variables_of(name: str) -> Iterator[str]:
     """The variables that set `name` (`section.key`), the strongest first; those with another form excepted."""
     section, _, key = name.upper().partition(".")
+    key = key.replace(".", "_")  # of a section inside the section
     yield f"{PREFIX}{section}_{key}"
     if section == "LOGGING":
         yield f"{PREFIX}LOG_{key}"
@@ -92,8 +93,8 @@ def unknown_variables_warning(environ: Mapping[str, str]) -> str | None:
 
 
 def _names() -> Iterator[str]:
-    for section, struct in SECTIONS.items():
-        for key in (*struct.__struct_fields__, *RETIRED.get(section, ())):
+    for section in SECTIONS:
+        for key in (*settings_of(section), *RETIRED.get(section, ())):
             yield f"{section}.{key}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tfo_mcp.infrastructure.config.given import Given, Sayings
-from tfo_mcp.infrastructure.config.settings import ConfigurationError
+from tfo_mcp.infrastructure.config.settings import SECTIONS, ConfigurationError
 
 if TYPE_CHECKING:
     import yaml
@@ -110,17 +110,20 @@ def _settings(path: Path, loader: yaml.SafeLoader, root: yaml.Node) -> Iterator[
             raise ConfigurationError(f"{origin}: the value of {key.value!r} cannot be read") from None
         return Given(value, origin, path.parent)
 
+    def sayings(mapping: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, Given]]:
+        for key, node in mapping.value:
+            if "." in key.value:
+                raise ConfigurationError(f"{path}, line {_line(key)}: {key.value!r} is no name, because it has a dot")
+            name = f"{prefix}{key.value}"
+            if name in SECTIONS and isinstance(node, yaml.MappingNode):
+                yield from sayings(node, f"{name}.")
+            elif not _empty(saying := given(node, key)):
+                yield name, saying
+
     _refuse_duplicates(path, root, set())
     if not isinstance(root, yaml.MappingNode):
         raise ConfigurationError(f"{path}, line {_line(root)}: the file must be a mapping of sections to settings")
-    for section, content in root.value:
-        if not isinstance(content, yaml.MappingNode):
-            if not _empty(saying := given(content, section)):
-                yield section.value, saying
-            continue
-        for key, node in content.value:
-            if not _empty(saying := given(node, key)):
-                yield f"{section.value}.{key.value}", saying
+    yield from sayings(root, "")
 
 
 def _empty(saying: Given) -> bool:

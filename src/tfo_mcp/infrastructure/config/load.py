@@ -62,19 +62,20 @@ def load_settings(
 
 def _refuse_unknown(given: Sayings) -> None:
     for name, saying in given.items():
-        section, dot, key = name.partition(".")
-        struct = SECTIONS.get(section)
-        if struct is None:
-            hint = _hint(section, SECTIONS)
-            raise ConfigurationError(f"{saying.origin}: unknown section {section!r}{hint}")
+        section, dot, key = name.rpartition(".")
+        if name in SECTIONS:
+            raise ConfigurationError(f"{saying.origin}: {name!r} must be a mapping of settings")
         if not dot:
-            raise ConfigurationError(f"{saying.origin}: {section!r} must be a mapping of settings")
-        if key not in struct.__struct_fields__:
-            hint = _hint(key, struct.__struct_fields__)
-            raise ConfigurationError(f"{saying.origin}: unknown setting {key!r} in section {section!r}{hint}")
+            hint = _hint(key, Settings.__struct_fields__)
+            raise ConfigurationError(f"{saying.origin}: unknown section {key!r}{hint}")
+        fields = SECTIONS[section].__struct_fields__
+        if key not in fields:
+            raise ConfigurationError(
+                f"{saying.origin}: unknown setting {key!r} in section {section!r}{_hint(key, fields)}"
+            )
 
 
-def _hint(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+def _hint(word: str, known: tuple[str, ...]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, n=1)
@@ -82,23 +83,31 @@ def _hint(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
 
 
 def _convert(given: Sayings) -> Settings:
-    merged: dict[str, dict[str, object]] = {}
-    for name, saying in given.items():
-        section, _, key = name.partition(".")
-        merged.setdefault(section, {})[key] = _normal(name, saying)
     try:
-        return msgspec.convert(merged, Settings, strict=False, dec_hook=_decode)
+        return msgspec.convert(_merged(given), Settings, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         # Only the place is taken from it: its text may hold the value, and the value be a secret.
-        section, key = re.findall(r"\$\.(\w+)\.(\w+)", str(error))[-1]
+        name = re.findall(r"\$\.(\w+(?:\.\w+)+)", str(error))[-1]
     except RuntimeError:
         raise ConfigurationError(
             "storage.folder must be set, because the user of this process has no home folder"
         ) from None
     from tfo_mcp.infrastructure.config.values import expected
 
-    name = f"{section}.{key}"
+    section, _, key = name.rpartition(".")
     raise ConfigurationError(f"{given[name].origin}: {name} must be {expected(section, key)}")
+
+
+def _merged(given: Sayings) -> dict[str, object]:
+    """Section to key to value, sections within sections."""
+    tree: dict[str, object] = {}
+    for name, saying in given.items():
+        *sections, key = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = cast("dict[str, object]", branch.setdefault(section, {}))
+        branch[key] = _normal(name, saying)
+    return tree
 
 
 def _normal(name: str, saying: Given) -> object:

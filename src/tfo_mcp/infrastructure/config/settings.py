@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,7 @@ _Endpoint = Annotated[
     str,
     Meta(pattern=_ENDPOINT, title="host:port or a URL such as https://host:4318, without a user or password"),
 ]
+_Program = Annotated[str, Meta(pattern=r"\A(?:/[^\x00]*)?[^/\x00]+\Z")]
 Protocol = Literal["grpc", "http/protobuf"]
 
 
@@ -119,6 +120,26 @@ class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ] = _MIB
 
 
+class ExecuteCommandSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    allow: Annotated[
+        tuple[_Program, ...],
+        Meta(
+            title="a list of programs, each a name or an absolute path",
+            description="Programs that `execute_command` may run. None: the tool is off.",
+        ),
+    ] = ()
+    sandbox: Annotated[
+        Literal["bubblewrap", "none"],
+        Meta(description="What holds a program back. Without `bubblewrap` installed, the tool is off."),
+    ] = "bubblewrap"
+    timeout: Annotated[
+        float, Meta(gt=0, le=86_400, description="Seconds that a program may run; a call may ask for less.")
+    ] = 60.0
+    max_output_bytes: Annotated[
+        int, Meta(ge=_KIB, le=64 * _MIB, description="Bytes of a program's output that one call gives at most.")
+    ] = 256 * _KIB
+
+
 class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     roots: Annotated[
         tuple[Path, ...] | None,
@@ -135,6 +156,7 @@ class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         int, Meta(ge=1, le=100_000, description="Entries or matches that one call gives at most.")
     ] = 1000
     threads: Annotated[int, Meta(ge=1, le=256, description="Tools at work at once that may block.")] = 8
+    execute_command: ExecuteCommandSettings = ExecuteCommandSettings()
 
 
 class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -254,8 +276,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     telemetry: TelemetrySettings = msgspec.field(default_factory=TelemetrySettings)
 
 
-SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Settings)
-"""Section to Struct."""
+def _sections(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    for key, kind in get_type_hints(struct).items():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            yield f"{prefix}{key}", kind
+            yield from _sections(kind, f"{prefix}{key}.")
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = dict(_sections(Settings))
+"""Section to Struct; a section inside another has both names: `tools.execute_command`."""
+
+
+def settings_of(section: str) -> tuple[str, ...]:
+    """The keys of a section's own settings, without the sections inside it."""
+    return tuple(key for key in SECTIONS[section].__struct_fields__ if f"{section}.{key}" not in SECTIONS)
 
 
 def masked(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -265,11 +299,22 @@ def masked(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def secrets_of(settings: Settings) -> Iterator[Secret]:
     """Every secret that is set."""
-    for section in SECTIONS:
-        for value in msgspec.structs.astuple(getattr(settings, section)):
-            if isinstance(value, Secret) and value:
+    return _secrets_in(settings)
+
+
+def _secrets_in(value: object) -> Iterator[Secret]:
+    match value:
+        case Secret():
+            if value:
                 yield value
-    yield from filter(None, settings.telemetry.headers.values())
+        case msgspec.Struct():
+            for inner in msgspec.structs.astuple(value):
+                yield from _secrets_in(inner)
+        case dict():
+            for inner in cast("dict[object, object]", value).values():
+                yield from _secrets_in(inner)
+        case _:
+            pass
 
 
 def _parts(endpoint: str | None) -> dict[str, str | None]:
