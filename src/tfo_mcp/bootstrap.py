@@ -32,7 +32,7 @@ from tfo_mcp.infrastructure.telemetry.options import telemetry_options
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
-from tfo_mcp.infrastructure.tools.roots import Roots, default_roots
+from tfo_mcp.infrastructure.tools.roots import Roots, roots_in_force
 from tfo_mcp.infrastructure.tools.system import system_tools
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.sdk_door import SdkDoor
@@ -90,7 +90,7 @@ class Server:
 
         self._telemetry = make_telemetry(telemetry_options(settings))
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
-        self._storage = Storage(settings.storage.folder / "tfo-mcp.db")
+        self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
         self._claude = AnthropicClaude(
             api_key=settings.claude.api_key.reveal(),
@@ -221,9 +221,8 @@ class Server:
 
 def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
     settings = loaded.settings
-    configured = settings.tools.roots
     roots = Roots(
-        default_roots(cwd, _home()) if configured is None else configured,
+        roots_in_force(settings.tools.roots, cwd),
         denied=[path for path in (settings.storage.folder, loaded.source, settings.logging.file) if path is not None],
     )
     limits = FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
@@ -240,8 +239,6 @@ def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
     ]
 
 
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:  # a user without one, in a container for example
-        return Path("/")
+def offered_tools(loaded: Loaded, *, cwd: Path) -> ToolRegistry:
+    """The tools that a `Server` would offer."""
+    return ToolRegistry(_tools(loaded, cwd=cwd))

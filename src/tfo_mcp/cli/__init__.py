@@ -14,11 +14,14 @@ from tfo_mcp import __version__
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIGURATION: Final = 3
+EXIT_STORAGE: Final = 4
 EXIT_PORT_TAKEN: Final = 5
 
 _VERBS: Final = {
     "serve": "Serve one MCP client on stdin and stdout.",
     "validate": "Check the configuration and show what is in force.",
+    "info": "Show versions, places and what is offered, for a report of a fault.",
+    "init-config": "Write a configuration file with every setting at its default.",
     "fake-claude": "Stand in for the Messages API on loopback, for demonstrations and tests.",
     "demo": "Start the server as a client would and show what it does.",
 }

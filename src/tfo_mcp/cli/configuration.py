@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tfo_mcp.cli import EXIT_CONFIGURATION
+from tfo_mcp.cli import EXIT_CONFIGURATION, EXIT_FAILURE
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.config import Loaded
@@ -30,18 +30,37 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def load(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> Loaded:
-    """The settings in force; exits with 3 and one sentence where they cannot be."""
-    from tfo_mcp.infrastructure.config import ConfigurationError, load_settings
+def read(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> Loaded:
+    """The settings in force.
+
+    Raises:
+        ConfigurationError: one sentence.
+    """
+    from tfo_mcp.infrastructure.config import load_settings
 
     flags = {"tools.roots": list(roots) or None, "logging.level": log_level}
+    return load_settings(config_path=config, flags=flags, environ=os.environ, cwd=working_directory())
+
+
+def load(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> Loaded:
+    """As `read`; exits with 3 and one sentence where they cannot be."""
+    from tfo_mcp.infrastructure.config import ConfigurationError
+
     try:
-        return load_settings(config_path=config, flags=flags, environ=os.environ, cwd=Path.cwd())
+        return read(config, roots, log_level)
     except ConfigurationError as error:
         refuse(error)
 
 
-def refuse(error: Exception) -> NoReturn:
-    """Say one sentence and exit with 3."""
-    click.echo(f"tfo-mcp: {error}", err=True)
-    raise SystemExit(EXIT_CONFIGURATION) from error
+def working_directory() -> Path:
+    """Where we are; exits with 1 where that is gone."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        refuse(f"the working directory cannot be used: {error.strerror}", EXIT_FAILURE)
+
+
+def refuse(why: object, code: int = EXIT_CONFIGURATION) -> NoReturn:
+    """Say one sentence and exit."""
+    click.echo(f"tfo-mcp: {why}", err=True)
+    raise SystemExit(code)

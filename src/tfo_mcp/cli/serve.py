@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 @click.command("serve")
 @configured
-def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> None:
+@click.option("--debug/--no-debug", default=False, help="The same as --log-level debug.")
+def command(config: Path | None, roots: tuple[str, ...], log_level: str | None, *, debug: bool) -> None:
     """Serve one MCP client on stdin and stdout, until it closes stdin."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # until the server takes them: nothing has been accepted yet
     _open_standard_streams()
-    loaded = load(config, roots, log_level)
+    loaded = load(config, roots, log_level or ("debug" if debug else None))
 
     from tfo_mcp.infrastructure.config import ConfigurationError
     from tfo_mcp.infrastructure.logs import configure_logging

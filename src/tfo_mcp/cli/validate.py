@@ -6,25 +6,31 @@ from pathlib import Path
 
 import click
 
+from tfo_mcp.cli import EXIT_STORAGE
 from tfo_mcp.cli.configuration import configured, load, refuse
 
 
 @click.command("validate")
 @configured
 def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> None:
-    """Check the configuration as `serve` would, and show what is in force; secrets as ***."""
+    """Check the configuration as `serve` would, and the storage; show what is in force, secrets as ***."""
     import yaml
 
+    from tfo_mcp.domain.errors import StorageUnavailable
     from tfo_mcp.infrastructure.config import ConfigurationError, masked
     from tfo_mcp.infrastructure.logs import check_logging
+    from tfo_mcp.infrastructure.persistence.storage import check_storage
     from tfo_mcp.infrastructure.telemetry.options import telemetry_options
 
     loaded = load(config, roots, log_level)
     try:
-        check_logging(loaded.settings)
-        telemetry_options(loaded.settings)
+        for check in (check_logging, telemetry_options):  # whatever `serve` refuses once it has its settings
+            check(loaded.settings)
+        check_storage(loaded.settings.storage.database)
     except ConfigurationError as error:
         refuse(error)
+    except StorageUnavailable as error:
+        refuse(error, EXIT_STORAGE)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"# valid; from {loaded.source or 'defaults and environment only'}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tfo_mcp.infrastructure.config import file
 from tfo_mcp.infrastructure.config.given import Given, Sayings
 from tfo_mcp.infrastructure.config.legacy import RETIRED, RETIRED_VARIABLES
-from tfo_mcp.infrastructure.config.settings import SECTIONS, ConfigurationError, settings_of
+from tfo_mcp.infrastructure.config.settings import ConfigurationError, all_names
 
 PREFIX = "TELEMETRYFLOW_MCP_"
 _LISTS = frozenset({"tools.roots", "tools.execute_command.allow"})
@@ -65,7 +65,7 @@ def from_environment(environ: Mapping[str, str], cwd: Path) -> Sayings:
     given = dict(_from_forms_of_their_own(environ, cwd))
     for name in _names():
         for variable in variables_of(name):
-            if text := environ.get(variable):
+            if text := environ.get(variable, "").strip():  # a key from a file often ends in a line feed
                 given[name] = Given(_split(name, text, variable), variable, cwd)
                 break
     for variable, name in RETIRED_VARIABLES.items():
@@ -93,9 +93,8 @@ def unknown_variables_warning(environ: Mapping[str, str]) -> str | None:
 
 
 def _names() -> Iterator[str]:
-    for section in SECTIONS:
-        for key in (*settings_of(section), *RETIRED.get(section, ())):
-            yield f"{section}.{key}"
+    yield from all_names()
+    yield from (f"{section}.{key}" for section, keys in RETIRED.items() for key in keys)
 
 
 def _split(name: str, value: object, origin: str) -> object:

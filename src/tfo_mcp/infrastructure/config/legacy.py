@@ -67,7 +67,8 @@ def without_retired(given: Sayings) -> tuple[Sayings, str | None]:
         ConfigurationError: version 1.2 would have listened on the network, and this one does not.
     """
     _check_transport(given.get("server.transport"))
-    kept = {name: saying for name, saying in given.items() if not _has_gone(name)}
+    given = {name: saying for name, saying in given.items() if name != "server.transport"}
+    kept = {name: saying for name, saying in given.items() if not has_gone(name)}
     ignored = sorted({_called(name, given[name]) for name in given if name not in kept})
     remarks: list[str] = []
     if ignored:
@@ -89,7 +90,8 @@ def _check_transport(saying: Given | None) -> None:
         raise ConfigurationError(f"{saying.origin}: server.transport must be 'stdio', the only one of this version")
 
 
-def _has_gone(name: str) -> bool:
+def has_gone(name: str) -> bool:
+    """Whether version 1.2 knew this setting or section, and this version does not."""
     section, _, key = name.partition(".")
     return section in _RETIRED_SECTIONS or key in RETIRED.get(section, ())
 

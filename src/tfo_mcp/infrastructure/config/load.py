@@ -9,21 +9,32 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from tfo_mcp.infrastructure.config.environment import from_environment, from_flags, unknown_variables_warning
-from tfo_mcp.infrastructure.config.file import read_configuration, untrusted_file_warning
-from tfo_mcp.infrastructure.config.given import Given, Sayings
+from tfo_mcp.infrastructure.config.file import read_configuration, unread_file_warning
+from tfo_mcp.infrastructure.config.given import Given, Sayings, quoted
 from tfo_mcp.infrastructure.config.legacy import without_retired
-from tfo_mcp.infrastructure.config.settings import SECTIONS, ConfigurationError, Secret, Settings
+from tfo_mcp.infrastructure.config.settings import (
+    SECTIONS,
+    ConfigurationError,
+    Secret,
+    Settings,
+    all_names,
+    is_setting,
+)
 
+_YES_OR_NO: Mapping[str, object] = {"yes": True, "on": True, "no": False, "off": False}
 _OTHER_WORDS: Mapping[str, Mapping[str, object]] = {
     "logging.level": {"warn": "warning"},
     "telemetry.protocol": {"http": "http/protobuf"},
-    "telemetry.compression": {"gzip": True, "none": False},
+    "telemetry.enabled": _YES_OR_NO,
+    "telemetry.insecure": _YES_OR_NO,
+    "telemetry.compression": {"gzip": True, "none": False, **_YES_OR_NO},
 }
 _ANY_CASE = frozenset({"logging.level", "logging.format", "telemetry.protocol"})
 _PATHS = frozenset({"tools.roots", "storage.folder", "logging.output"})
@@ -56,30 +67,40 @@ def load_settings(
     given, retired = without_retired({**from_file, **from_environment(environ, cwd), **from_flags(flags, cwd)})
     _refuse_unknown(given)
     settings = _convert(given)
-    warnings = (retired, unknown_variables_warning(environ), untrusted_file_warning(source, cwd))
+    missing_roots = _check_roots(settings, given)
+    warnings = (retired, missing_roots, unknown_variables_warning(environ), unread_file_warning(source, cwd))
     return Loaded(settings, source, tuple(filter(None, warnings)))
 
 
 def _refuse_unknown(given: Sayings) -> None:
     for name, saying in given.items():
-        section, dot, key = name.rpartition(".")
         if name in SECTIONS:
             raise ConfigurationError(f"{saying.origin}: {name!r} must be a mapping of settings")
-        if not dot:
-            hint = _hint(key, Settings.__struct_fields__)
-            raise ConfigurationError(f"{saying.origin}: unknown section {key!r}{hint}")
-        fields = SECTIONS[section].__struct_fields__
-        if key not in fields:
-            raise ConfigurationError(
-                f"{saying.origin}: unknown setting {key!r} in section {section!r}{_hint(key, fields)}"
-            )
+        if not is_setting(name):
+            section, _, key = name.rpartition(".")
+            what = f"setting {quoted(key)} in section {section!r}" if section else f"section {quoted(key)}"
+            raise ConfigurationError(f"{saying.origin}: unknown {what}{_hint(section, key)}")
 
 
-def _hint(word: str, known: tuple[str, ...]) -> str:
+def _hint(section: str, key: str) -> str:
+    """The nearest name beside it, else the same name elsewhere."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, known, n=1)
+    beside = SECTIONS.get(section, Settings).__struct_fields__
+    elsewhere = [name for name in all_names() if name.rpartition(".")[2] == key]
+    near = [*get_close_matches(key.lower(), beside, n=1), *elsewhere]
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _check_roots(settings: Settings, given: Sayings) -> str | None:
+    """Refuse a root that is no folder, and warn of one that is not there: it may be a disk that comes later."""
+    missing: list[str] = []
+    for root in settings.tools.roots or ():
+        if not os.path.lexists(root):
+            missing.append(str(root))
+        elif not os.path.isdir(root):  # noqa: PTH112  # Path's raises where it may not look
+            raise ConfigurationError(f"{given['tools.roots'].origin}: {root} in tools.roots is not a folder")
+    return f"tools.roots names folders that are not there: {', '.join(missing)}" if missing else None
 
 
 def _convert(given: Sayings) -> Settings:
@@ -95,7 +116,10 @@ def _convert(given: Sayings) -> Settings:
     from tfo_mcp.infrastructure.config.values import expected
 
     section, _, key = name.rpartition(".")
-    raise ConfigurationError(f"{given[name].origin}: {name} must be {expected(section, key)}")
+    words = expected(section, key)
+    is_unquoted = words.startswith("text") and isinstance(given[name].value, int | float | date)
+    hint = "; put it in quotes" if is_unquoted else ""
+    raise ConfigurationError(f"{given[name].origin}: {name} must be {words}{hint}")
 
 
 def _merged(given: Sayings) -> dict[str, object]:
@@ -113,23 +137,25 @@ def _merged(given: Sayings) -> dict[str, object]:
 def _normal(name: str, saying: Given) -> object:
     value = saying.value
     if name in _PATHS:
+        if isinstance(value, list):
+            return [_absolute(item, saying.base) for item in cast("list[object]", value)]
         return _absolute(value, saying.base)
     if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise ConfigurationError(f"{saying.origin}: {name} is not Unicode text")
         word = value.lower() if name in _ANY_CASE else value
         return _OTHER_WORDS.get(name, {}).get(word, word)
     return value
 
 
 def _absolute(value: object, base: Path) -> object:
-    if isinstance(value, list):
-        return [_absolute(item, base) for item in cast("list[object]", value)]
-    if isinstance(value, str) and value != "stderr":
+    if isinstance(value, str) and value not in {"", "stderr"}:
         expanded = os.path.expanduser(value)  # noqa: PTH111  # Path's raises where there is no home
         return os.path.normpath(base / expanded)
     return value
 
 
 def _decode(kind: type, value: object) -> object:
-    if isinstance(value, str) and kind in {Path, Secret}:
+    if isinstance(value, str) and (kind is Secret or (kind is Path and value and "\0" not in value)):
         return kind(value)
     raise ValueError

@@ -165,6 +165,11 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         Meta(title="a path", description="Folder of the databases. Not set: the platform's folder for user data."),
     ] = msgspec.field(default_factory=user_state_folder)
 
+    @property
+    def database(self) -> Path:
+        """The file of sessions, conversations and events."""
+        return self.folder / "tfo-mcp.db"
+
 
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     level: Annotated[
@@ -290,6 +295,16 @@ SECTIONS: dict[str, type[msgspec.Struct]] = dict(_sections(Settings))
 def settings_of(section: str) -> tuple[str, ...]:
     """The keys of a section's own settings, without the sections inside it."""
     return tuple(key for key in SECTIONS[section].__struct_fields__ if f"{section}.{key}" not in SECTIONS)
+
+
+def all_names() -> Iterator[str]:
+    """Every setting, as `section.key`."""
+    return (f"{section}.{key}" for section in SECTIONS for key in settings_of(section))
+
+
+def is_setting(name: str) -> bool:
+    section, _, key = name.rpartition(".")
+    return section in SECTIONS and key in settings_of(section)
 
 
 def masked(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
 
-from msgspec import inspect
+from msgspec import NODEFAULT, inspect
 
-from tfo_mcp.infrastructure.config.settings import SECTIONS
+from tfo_mcp.infrastructure.config.settings import SECTIONS, settings_of
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A setting in words; `default` is None where it is not set, or where it depends on the user."""
+
+    key: str
+    default: object
+    expected: str
+    meaning: str
+
+
+def descriptions(section: str) -> Iterator[Description]:
+    """The settings of a section, in their order, those of the sections inside it excepted."""
+    struct = cast("inspect.StructType", inspect.type_info(SECTIONS[section]))
+    fields = {field.name: field for field in struct.fields}
+    for key in settings_of(section):
+        field = fields[key]
+        default = None if field.default is NODEFAULT else field.default
+        metadata = cast("dict[str, str]", cast("Any", field.type).extra_json_schema)
+        yield Description(key, default, _words(field.type), metadata["description"])
 
 
 def expected(section: str, key: str) -> str:
     """What `section.key` must be, as the end of a sentence: `a number above 0 and at most 30`."""
-    struct = cast("inspect.StructType", inspect.type_info(SECTIONS[section]))
-    return next(_words(field.type) for field in struct.fields if field.name == key)
+    return next(description.expected for description in descriptions(section) if description.key == key)
 
 
 def _words(kind: inspect.Type) -> str:  # noqa: PLR0911  # a table, one row a kind

@@ -7,8 +7,8 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,20 +125,41 @@ def open_database(path: Path) -> Database:
     return Database(path)
 
 
+def check_database(path: Path) -> None:
+    """Refuse what `open_database` would of a file that is there, and leave it as it is. Blocks.
+
+    Raises:
+        StorageUnavailable: one sentence that says why not.
+    """
+    try:
+        uri = f"{path.as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, _BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            _revision(lambda query: [str(row[0]) for row in connection.execute(query)], path)
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {_why(error)}") from error
+
+
 def _migrate(connection: Connection, path: Path) -> None:
-    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
-    found = None
-    if "alembic_version" in tables:
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    elif tables:
+    if _revision(lambda query: connection.exec_driver_sql(query).scalars().all(), path) != HEAD:
+        upgrade(connection)
+
+
+def _revision(ask: Callable[[str], Sequence[str]], path: Path) -> str | None:
+    """Of the schema, None where the database is empty; `ask` gives the first column of a query's rows."""
+    tables = ask("SELECT name FROM sqlite_master WHERE type = 'table'")
+    if not tables:
+        return None
+    if "alembic_version" not in tables:
         raise StorageUnavailable(f"the database {str(path)!r} belongs to another program")
+    found = next(iter(ask("SELECT version_num FROM alembic_version")), None)
     if found is not None and found not in REVISIONS:
         raise StorageUnavailable(
             f"this tfo-mcp is older than the database {str(path)!r} "
             f"(its schema is {found!r}, the newest known here {HEAD!r}): update tfo-mcp"
         )
-    if found != HEAD:
-        upgrade(connection)
+    return found
 
 
 def _create(path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -151,6 +152,23 @@ class Storage:
         from tfo_mcp.infrastructure.persistence.sqlite import open_database
 
         return open_database(self.path)
+
+
+def check_storage(path: Path) -> None:
+    """Refuse what opening the database at `path` would, as far as can be told without changing anything. Blocks.
+
+    Raises:
+        StorageUnavailable: one sentence that says why not.
+    """
+    folder = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not os.path.isdir(folder):  # noqa: PTH112  # Path's raises where it may not look
+        raise StorageUnavailable(f"storage.folder: {str(folder)!r} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageUnavailable(f"storage.folder: this user may not write to {str(folder)!r}")
+    if os.path.lexists(path):
+        from tfo_mcp.infrastructure.persistence.sqlite import check_database
+
+        check_database(path.absolute())
 
 
 async def _in_thread(function: Callable[[], _T]) -> _T:

@@ -220,6 +220,18 @@ class _Walk:
             raise PathRefused(f"{quoted(self._path)} is a device, pipe or socket, not a file or folder")
 
 
+def roots_in_force(configured: Sequence[Path] | None, cwd: Path) -> Sequence[Path]:
+    """`configured`, or the default where nothing is."""
+    return default_roots(cwd, _home()) if configured is None else configured
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without one, in a container for example
+        return Path("/")
+
+
 def default_roots(cwd: Path, home: Path) -> tuple[Path, ...]:
     """The roots where none are set: the working directory, unless home lies in it or is it."""
     cwd, home = cwd.resolve(), home.resolve()
