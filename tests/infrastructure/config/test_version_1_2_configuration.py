@@ -5,6 +5,40 @@ from pathlib import Path
 import pytest
 
 from support.configuration import load, refusal
+from tfo_mcp.infrastructure.config import Settings
+
+SAMPLE = """
+server: {name: "TelemetryFlow-MCP", version: "1.2.0", transport: "stdio", debug: false}
+claude: {api_key: "", default_model: "claude-sonnet-4-20250514", max_tokens: 4096, temperature: 1.0, timeout: 120.0,
+  max_retries: 3}
+mcp: {protocol_version: "2024-11-05", enable_tools: true, enable_resources: true, enable_prompts: true,
+  enable_logging: true, enable_sampling: false, tool_timeout: 30.0}
+logging: {level: "info", format: "json", output: "stderr"}
+telemetry: {enabled: false, service_name: "telemetryflow-python-mcp", service_version: "1.2.0",
+  service_namespace: "telemetryflow", environment: "production", api_key_id: "", api_key_secret: "",
+  endpoint: "api.telemetryflow.id:4317", protocol: "grpc", insecure: false, timeout: 30.0, compression: true,
+  enable_traces: true, enable_metrics: true, enable_logs: true, enable_exemplars: true, batch_timeout_ms: 5000,
+  batch_max_size: 512, retry_enabled: true, max_retries: 3, retry_backoff_ms: 500, rate_limit: 1000}
+"""
+"""The settings of the file that `tfo-mcp init-config` of version 1.2.0 writes."""
+
+VARIABLES = {
+    "TELEMETRYFLOW_MCP_SERVER_": "NAME=n VERSION=1.2.0 HOST=localhost PORT=8080 TRANSPORT=stdio DEBUG=false "
+    "READ_TIMEOUT=300 WRITE_TIMEOUT=60",
+    "TELEMETRYFLOW_MCP_CLAUDE_": "API_KEY=k DEFAULT_MODEL=claude-sonnet-4-20250514 MAX_TOKENS=4096 TEMPERATURE=1.0 "
+    "TIMEOUT=120.0 MAX_RETRIES=3 BASE_URL=https://api.example",
+    "TELEMETRYFLOW_MCP_MCP_": "PROTOCOL_VERSION=2024-11-05 ENABLE_TOOLS=true ENABLE_RESOURCES=true "
+    "ENABLE_PROMPTS=true ENABLE_LOGGING=true ENABLE_SAMPLING=false TOOL_TIMEOUT=30 MAX_MESSAGE_SIZE=10485760",
+    "TELEMETRYFLOW_MCP_LOG_": "LEVEL=INFO FORMAT=json OUTPUT=stdout",
+    "TELEMETRYFLOW_MCP_": "REDIS_URL=r CACHE_ENABLED=true CACHE_TTL=300 QUEUE_ENABLED=true QUEUE_CONCURRENCY=5 "
+    "NATS_URL=n POSTGRES_URL=p POSTGRES_MAX_CONNS=25 POSTGRES_MIN_CONNS=5 CLICKHOUSE_URL=c",
+    "TELEMETRYFLOW_MCP_TELEMETRY_": "ENABLED=yes BACKEND=otel OTLP_ENDPOINT=localhost:4317 SERVICE_NAME=s",
+    "TELEMETRYFLOW_": "ENABLED=on SERVICE_NAME=s SERVICE_VERSION=1.2.0 SERVICE_NAMESPACE=s ENVIRONMENT=e API_KEY=k "
+    "API_KEY_ID=tfk_k API_KEY_SECRET=tfs_k ENDPOINT=localhost:4317 PROTOCOL=http INSECURE=1 TIMEOUT=30 "
+    "COMPRESSION=no ENABLE_TRACES=true ENABLE_METRICS=true ENABLE_LOGS=true ENABLE_EXEMPLARS=true "
+    "BATCH_TIMEOUT_MS=5000 BATCH_MAX_SIZE=512 RETRY_ENABLED=true MAX_RETRIES=3 RETRY_BACKOFF_MS=500 RATE_LIMIT=1000",
+}
+"""Every variable of version 1.2.0, by its prefix."""
 
 EVERYTHING = """
 server: {name: Mine, version: 1.2.0, host: localhost, port: 8080, transport: stdio, debug: false,
@@ -35,7 +69,7 @@ def test_a_file_with_everything_loads_with_one_warning(tmp_path: Path) -> None:
         "settings of version 1.2 that have no effect any more: analytics, cache, claude.temperature, database, "
         "mcp.enable_logging, mcp.enable_prompts, mcp.enable_resources, mcp.enable_sampling, mcp.enable_tools, "
         "mcp.protocol_version, queue, server.debug, server.host, server.port, server.read_timeout, "
-        "server.transport, server.version, server.write_timeout, telemetry.api_key, telemetry.batch_max_size, "
+        "server.version, server.write_timeout, telemetry.api_key, telemetry.batch_max_size, "
         "telemetry.batch_timeout_ms, telemetry.enable_exemplars, telemetry.enable_logs, "
         "telemetry.enable_metrics, telemetry.enable_traces, telemetry.max_retries, telemetry.rate_limit, "
         "telemetry.retry_backoff_ms, telemetry.retry_enabled, telemetry.service_version, telemetry_mcp; "
@@ -46,6 +80,40 @@ def test_a_file_with_everything_loads_with_one_warning(tmp_path: Path) -> None:
     assert (settings.server.name, settings.claude.max_retries, settings.mcp.tool_timeout) == ("Mine", 3, 12.0)
     assert (settings.claude.default_model, settings.logging.output) == ("claude-sonnet-5-5", "stderr")
     assert (settings.telemetry.endpoint, settings.telemetry.timeout) == ("api.telemetryflow.id:4317", 30.0)
+
+
+def test_the_sample_file_loads_with_one_warning_and_no_other_effect(tmp_path: Path) -> None:
+    loaded = load(tmp_path, SAMPLE)
+
+    (warning,) = loaded.warnings
+    assert warning.startswith("settings of version 1.2 that have no effect any more: claude.temperature, ")
+    assert warning.endswith("is retired, 'claude-sonnet-5-5' takes its place")
+    assert loaded.settings.telemetry.endpoint == "api.telemetryflow.id:4317"
+    assert not loaded.settings.telemetry.enabled
+    assert loaded.settings.server == Settings().server
+
+
+def test_every_variable_loads_with_one_warning(tmp_path: Path) -> None:
+    environ = {
+        f"{prefix}{name}": value
+        for prefix, assignments in VARIABLES.items()
+        for name, value in (assignment.split("=") for assignment in assignments.split())
+    }
+
+    loaded = load(tmp_path, SAMPLE, environ=environ)
+
+    assert len(loaded.warnings) == 1, loaded.warnings
+    assert loaded.settings.claude.base_url == "https://api.example"
+    assert loaded.settings.mcp.max_message_size == 10_485_760
+    telemetry = loaded.settings.telemetry
+    assert (telemetry.enabled, telemetry.insecure, telemetry.compression) == (True, True, False)
+
+
+def test_the_one_transport_there_is_needs_no_warning(tmp_path: Path) -> None:
+    assert load(tmp_path, "server: {transport: stdio}").warnings == ()
+    assert load(tmp_path, "server: {transport: }\ncache:\n").warnings == ()
+    (warning,) = load(tmp_path, "server: {transport: STDIO, host: localhost, port: 8080}").warnings
+    assert warning == "settings of version 1.2 that have no effect any more: server.host, server.port"
 
 
 def test_variables_that_have_gone_are_named_in_the_same_warning(tmp_path: Path) -> None:
@@ -59,7 +127,7 @@ def test_variables_that_have_gone_are_named_in_the_same_warning(tmp_path: Path) 
     (warning,) = load(tmp_path, "queue: {queue_enabled: true}", environ=environ).warnings
     assert warning == (
         "settings of version 1.2 that have no effect any more: TELEMETRYFLOW_MCP_CLAUDE_TEMPERATURE, "
-        "TELEMETRYFLOW_MCP_REDIS_URL, TELEMETRYFLOW_MCP_SERVER_TRANSPORT, TELEMETRYFLOW_MCP_TELEMETRY_BACKEND, queue"
+        "TELEMETRYFLOW_MCP_REDIS_URL, TELEMETRYFLOW_MCP_TELEMETRY_BACKEND, queue"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_LIKE_A_NAME = re.compile(r"(?!sk-|tf[ks]_)[\w.<-]{1,32}", re.ASCII)
+_LIKE_A_NAME = re.compile(r"(?!.*(?:sk-|tf[ks]_))[\w.<-]{1,32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

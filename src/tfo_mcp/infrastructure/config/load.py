@@ -36,7 +36,7 @@ _OTHER_WORDS: Mapping[str, Mapping[str, object]] = {
     "telemetry.insecure": _YES_OR_NO,
     "telemetry.compression": {"gzip": True, "none": False, **_YES_OR_NO},
 }
-_ANY_CASE = frozenset({"logging.level", "logging.format", "telemetry.protocol"})
+_ANY_CASE = frozenset({"logging.format", *_OTHER_WORDS})
 _PATHS = frozenset({"tools.roots", "storage.folder", "logging.output"})
 
 
@@ -83,12 +83,12 @@ def _refuse_unknown(given: Sayings) -> None:
 
 
 def _hint(section: str, key: str) -> str:
-    """The nearest name beside it, else the same name elsewhere."""
+    """The same name elsewhere, else the nearest name beside it."""
     from difflib import get_close_matches
 
     beside = SECTIONS.get(section, Settings).__struct_fields__
     elsewhere = [name for name in all_names() if name.rpartition(".")[2] == key]
-    near = [*get_close_matches(key.lower(), beside, n=1), *elsewhere]
+    near = [*elsewhere, *get_close_matches(key.lower(), beside, n=1)]
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
