@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec.inspect
+import yaml
 
-from tfo_mcp.infrastructure.config import Secret
+from tfo_mcp.infrastructure.config import Secret, Settings, masked
 from tfo_mcp.infrastructure.config.environment import variables_of
-from tfo_mcp.infrastructure.config.settings import SECTIONS, settings_of
+from tfo_mcp.infrastructure.config.settings import SECTIONS, all_names, settings_of
+from tfo_mcp.infrastructure.config.template import template
 from tfo_mcp.infrastructure.config.values import expected
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
@@ -46,3 +50,24 @@ def test_the_reference_names_the_section_of_each_table() -> None:
     headings = [line for line in REFERENCE.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
 
     assert [heading for heading in headings if heading.startswith("## `")] == [f"## `{name}`" for name in SECTIONS]
+
+
+def names_in(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every `section.key` of a tree of settings."""
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name in SECTIONS:
+            yield from names_in(value, f"{name}.")
+        else:
+            yield name
+
+
+def test_every_setting_is_shown_among_those_in_force() -> None:
+    assert sorted(names_in(masked(Settings()))) == sorted(all_names())
+
+
+def test_every_setting_stands_in_the_file_that_init_config_writes() -> None:
+    unmarked = re.sub(r"^( *)#(?=\w)", r"\1", template(), flags=re.MULTILINE)
+
+    assert sorted(names_in(yaml.safe_load(unmarked))) == sorted(all_names())
+    assert set(yaml.safe_load(template()).keys()) == {name for name in SECTIONS if "." not in name}

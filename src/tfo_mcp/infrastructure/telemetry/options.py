@@ -80,7 +80,7 @@ class TelemetryOptions:
         self.target()
         for name, value in self.all_headers().items():
             if not (name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()):
-                raise ValueError(f"telemetry.headers: {name!r} is not a header name")
+                raise ValueError("telemetry.headers: a header's name has letters, digits, '-', '_' and '.' only")
             if not (value.isascii() and value.isprintable()):
                 raise ValueError(f"telemetry: the value for header {name!r} may hold printable ASCII only")
 
