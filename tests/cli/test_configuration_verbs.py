@@ -76,19 +76,22 @@ def test_init_config_replaces_a_file_when_forced_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_init_config_writes_through_a_link_and_over_no_folder(tmp_path: Path) -> None:
+def test_init_config_writes_through_a_link_and_over_files_only(tmp_path: Path) -> None:
     (tmp_path / "real.yaml").touch()
     (tmp_path / "link.yaml").symlink_to("real.yaml")
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
 
     through = run(tmp_path, "init-config", "--force", "-o", "link.yaml")
     over = run(tmp_path, "init-config", "--force", "-o", "folder")
+    onto = run(tmp_path, "init-config", "--force", "-o", "pipe")
     below = run(tmp_path, "init-config", "-o", "real.yaml/x.yaml")
 
     assert through.returncode == 0
     assert (tmp_path / "link.yaml").is_symlink()
     assert (tmp_path / "real.yaml").read_text().startswith("# Configuration of tfo-mcp")
-    assert (over.returncode, below.returncode) == (1, 1)
+    assert (over.returncode, onto.returncode, below.returncode) == (1, 1, 1)
+    assert (tmp_path / "pipe").is_fifo()
     assert below.stderr.count("\n") == 1
 
 
@@ -257,6 +260,19 @@ def test_validate_exits_with_4_where_the_storage_cannot_be_used(
     assert _contents(tmp_path / "state") == before
 
 
+@pytest.mark.ci
+def test_validate_says_that_another_program_keeps_the_database(tmp_path: Path) -> None:
+    _database(tmp_path / "state")
+    holder = sqlite3.connect(tmp_path / "state" / "tfo-mcp.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    refused = run(tmp_path, "validate")
+    holder.close()
+
+    assert refused.returncode == 4
+    assert "another program has kept it locked for 5 seconds" in refused.stderr
+
+
 def _contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -276,6 +292,9 @@ def _contents(folder: Path) -> dict[str, bytes]:
         (["validate"], {"TELEMETRYFLOW_MCP_LOG_LEVEL": "loud"}, 3),
         (["serve", "--log-level", "loud"], {}, 3),
         (["validate", "--config", "missing.yaml"], {}, 3),
+        (["validate", "--config", "."], {}, 3),
+        (["validate", "--root", "/dev/null"], {}, 3),
+        (["validate", "--root", ""], {}, 3),
         (["validate"], {"TELEMETRYFLOW_MCP_STORAGE_FOLDER": "/dev/null/state"}, 4),
     ],
 )

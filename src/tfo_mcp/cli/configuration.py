@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from tfo_mcp.infrastructure.config import Loaded
 
 _OPTIONS = (
-    click.option("--config", "-c", type=click.Path(dir_okay=False, path_type=Path), help="The configuration file."),
+    # What is wrong with a path is said by who reads it, for every source in the same words.
+    click.option("--config", "-c", type=click.Path(readable=False, path_type=Path), help="The configuration file."),
     click.option(
-        "--root", "roots", multiple=True, type=click.Path(file_okay=False), help="A folder file tools may enter."
+        "--root", "roots", multiple=True, type=click.Path(readable=False), help="A folder file tools may enter."
     ),
     click.option("--log-level", help="debug, info, warning, error or critical."),
 )

@@ -90,12 +90,13 @@ def test_opentelemetry_variables_are_read_in_their_own_form(tmp_path: Path) -> N
     assert (telemetry.service_name, telemetry.service_namespace, telemetry.environment) == ("named", "b", "c d")
 
 
-def test_space_around_a_variables_value_is_not_part_of_it(tmp_path: Path) -> None:
+def test_space_around_a_variable_or_a_secret_is_not_part_of_it(tmp_path: Path) -> None:
     environ = {"ANTHROPIC_API_KEY": "sk-ant-1\n", "TELEMETRYFLOW_ENDPOINT": "  ", "TELEMETRYFLOW_TIMEOUT": " 5 "}
 
     settings = load(tmp_path, environ=environ).settings
 
     assert settings.claude.api_key.reveal() == "sk-ant-1"
+    assert load(tmp_path, "claude:\n  api_key: |\n    sk-ant-2\n").settings.claude.api_key.reveal() == "sk-ant-2"
     assert (settings.telemetry.endpoint, settings.telemetry.timeout) == (None, 5.0)
 
 

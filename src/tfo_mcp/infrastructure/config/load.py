@@ -156,6 +156,8 @@ def _absolute(value: object, base: Path) -> object:
 
 
 def _decode(kind: type, value: object) -> object:
-    if isinstance(value, str) and (kind is Secret or (kind is Path and value and "\0" not in value)):
-        return kind(value)
+    if isinstance(value, str) and kind is Secret:
+        return Secret(value.strip())  # a block of YAML ends in a line feed
+    if isinstance(value, str) and kind is Path and value and "\0" not in value:
+        return Path(value)
     raise ValueError
