@@ -94,7 +94,7 @@ def test_an_answer_says_that_it_is_simulated_and_counts_three_bytes_a_token() ->
     async def talk(claude: AsyncAnthropic) -> None:
         answer = await ask(claude, "Grüße")
         written = f'{SIMULATED} I have seen 1 message so far. The first one was: "Grüße"'
-        counted = '[null,[],[{"role":"user","content":"Grüße"}]]'
+        counted = '{"type":"text","text":"Grüße"}'
         assert [block.to_dict() for block in answer.content] == [{"type": "text", "text": written}]
         assert (answer.stop_reason, answer.model, answer.role) == ("end_turn", MODEL, "assistant")
         assert answer.usage.input_tokens == -(-len(counted.encode()) // 3)
@@ -107,7 +107,7 @@ def test_a_stream_carries_every_event_and_adds_up_to_the_same_message() -> None:
     async def talk(claude: AsyncAnthropic) -> None:
         whole = await ask(claude, "hi")
         hello: MessageParam = {"role": "user", "content": "hi"}
-        async with claude.messages.stream(model=MODEL, max_tokens=9, messages=[hello], tools=[]) as stream:
+        async with claude.messages.stream(model=MODEL, max_tokens=99, messages=[hello], tools=[]) as stream:
             events = [event.type async for event in stream]
             streamed = await stream.get_final_message()
         assert list(dict.fromkeys(events)) == [
@@ -123,6 +123,7 @@ def test_a_stream_carries_every_event_and_adds_up_to_the_same_message() -> None:
         assert text_of(streamed) == text_of(whole) == "two  words\n"
         assert calls_in(streamed) == calls_in(whole) == [("echo", {"message": [1, "é"]})]
         assert (streamed.stop_reason, streamed.usage) == ("tool_use", whole.usage)
+        assert streamed.usage.output_tokens > 1
 
     script = r'replies: [{text: "two  words\n", tool_use: [{name: echo, input: {message: [1, é]}}], times: 2}]'
     with_sdk(script, talk)
@@ -310,9 +311,21 @@ def test_requests_are_kept_without_credentials_up_to_200_and_can_be_cleared() ->
         ("replies: [{text: a, delay: -1}]", "reply 1: delay: Expected `float` >= 0.0"),
         ("replies: [{status: 200}]", "reply 1: status: Expected `int` >= 400"),
         ("replies: [{tool_use: [{input: {}}]}]", "reply 1: tool_use.0.name: Field required"),
-        ("replies: [{delay: 1}]", "a reply needs `text`, `tool_use`, `stop_reason` or `status`"),
-        ("replies: [{status: 500, stop_reason: refusal}]", "`status` excludes `tool_use` and `stop_reason`"),
-        ("replies: [{text: a, retry_after: 1}]", "`retry_after` needs `status`"),
+        (
+            "replies: [{delay: 1}]",
+            "a reply needs `text`, `thinking`, `tool_use`, `stop_reason`, `stream_error`, `status`",
+        ),
+        ("replies: [{status: 500, stop_reason: refusal}]", "`status` excludes `thinking`, `tool_use`, `stop_reason`"),
+        ("replies: [{text: a, retry_after: 1}]", "`retry_after`, `error_type` and `error_code` need `status`"),
+        ("replies: [{text: a, cut: {}}]", "reply 1: cut: `cut` needs either `events` or `bytes`"),
+        ("replies: [{text: a, cut: {events: 1, bytes: 1}}]", "reply 1: cut: `cut` needs either"),
+        ("replies: [{text: a, cut: {events: 1}, stream_error: {}}]", "`cut` excludes `stream_error`"),
+        ("replies: [{text: a, stream_error: {type: odd}}]", "reply 1: stream_error.type: Invalid enum value 'odd'"),
+        ("replies: [{fault: silence, text: a}]", "`fault` excludes any answer or refusal"),
+        ("replies: [{fault: silence, raw: a}]", "`raw` excludes what would be written otherwise"),
+        ("replies: [{text: a, content_type: text/html}]", "`content_type` needs `raw`"),
+        ("replies: [{text: a, headers: {Upper: a}}]", "reply 1: Expected `str` matching regex '^[a-z0-9-]+$'"),
+        ('replies: [{text: a, headers: {a: "b\\r\\nc"}}]', "reply 1: headers: Expected `str` matching regex"),
         ("replies: [{text: a, when: {}}]", "reply 1: when: `when` needs `contains` or `tool_result`"),
     ],
 )

@@ -75,7 +75,7 @@ def without(name: str) -> dict[str, Any]:
         (without("model"), "model: Field required"),
         (without("max_tokens"), "max_tokens: Field required"),
         (without("messages"), "messages: Field required"),
-        (body(user("hi"), max_tokens=0), "max_tokens: Input should be greater than or equal to 1"),
+        (body(user("hi"), max_tokens=-1), "max_tokens: Input should be greater than or equal to 0"),
         (body(), "messages: at least one message is required"),
         (body(assistant("hi"), user("hi")), 'messages: first message must use the "user" role'),
         (body(user("hi"), assistant("I")), "does not support assistant message prefill"),

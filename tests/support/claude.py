@@ -27,6 +27,20 @@ class FakeClaude:
         with urllib.request.urlopen(f"{self.base_url}/__requests", timeout=DEADLINE) as response:  # noqa: S310  # loopback
             return json.load(response)
 
+    def advance(self, seconds: float) -> None:
+        """Put its clock forward, by which its prompt cache goes."""
+        self._send("POST", "/__clock", {"advance": seconds})
+
+    def empty_cache(self) -> None:
+        """Let its prompt cache forget everything."""
+        self._send("DELETE", "/__cache")
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.base_url}{path}", data, method=method)  # noqa: S310  # loopback
+        with urllib.request.urlopen(request, timeout=DEADLINE):  # noqa: S310  # loopback
+            return
+
 
 @contextmanager
 def fake_claude(script: str = "") -> Generator[FakeClaude]:

@@ -39,7 +39,7 @@ forgets them.
 """
 
 from tfo_mcp.infrastructure.fake_claude.app import build_app, serve
-from tfo_mcp.infrastructure.fake_claude.messages import SIMULATED
+from tfo_mcp.infrastructure.fake_claude.content import SIMULATED
 from tfo_mcp.infrastructure.fake_claude.script import (
     Reply,
     Script,

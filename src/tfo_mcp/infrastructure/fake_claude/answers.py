@@ -72,16 +72,17 @@ def _holds(when: When, asked: Asked) -> bool:
 
 
 def _filled(reply: Reply, asked: Asked) -> Reply:
-    if reply.text is None:
-        return reply
     values = {
         "last_user_text": asked.last_text,
         "turns": str(len(asked.turns)),
         "tool_results": "\n".join(map(result_text, asked.results)),
     }
-    # One pass, so that braces in what the user wrote are never taken for placeholders.
-    text = PLACEHOLDER.sub(lambda found: values[found[1]], reply.text)
-    return msgspec.structs.replace(reply, text=text)
+
+    def filled(text: str | None) -> str | None:
+        # One pass, so that braces in what the user wrote are never taken for placeholders.
+        return text and PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+    return msgspec.structs.replace(reply, text=filled(reply.text), thinking=filled(reply.thinking))
 
 
 def _calls(asked: Asked) -> tuple[ToolUse, ...]:

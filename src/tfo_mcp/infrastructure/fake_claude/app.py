@@ -4,38 +4,62 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import cast
+from typing import Annotated, cast
 
 import msgspec
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from tfo_mcp.infrastructure.fake_claude.answers import Player
-from tfo_mcp.infrastructure.fake_claude.messages import compose, error_body, new_id, simulated
-from tfo_mcp.infrastructure.fake_claude.rules import Rejected, check_headers, parse
-from tfo_mcp.infrastructure.fake_claude.script import Reply, Script
+from tfo_mcp.infrastructure.fake_claude.cache import PromptCache
+from tfo_mcp.infrastructure.fake_claude.clock import Clock
+from tfo_mcp.infrastructure.fake_claude.conversation import Asked
+from tfo_mcp.infrastructure.fake_claude.delivery import Connection, Delivery
+from tfo_mcp.infrastructure.fake_claude.errors import Rejected, error_body, error_type
+from tfo_mcp.infrastructure.fake_claude.listing import list_models
+from tfo_mcp.infrastructure.fake_claude.messages import new_id
+from tfo_mcp.infrastructure.fake_claude.models import describe
+from tfo_mcp.infrastructure.fake_claude.replies import JSON, NO_ANSWER, SUCCESS, pack
+from tfo_mcp.infrastructure.fake_claude.rules import check_headers, credential, existing_model, parse
+from tfo_mcp.infrastructure.fake_claude.script import Script
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_RECORDS = 200
 SECRET_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization", "cookie"})
-JSON = "application/json"
+TOO_MANY_REQUESTS = 429
 NULL = msgspec.Raw(b"null")
+LIMITS = {"requests": 4000, "tokens": 2_400_000, "input-tokens": 2_000_000, "output-tokens": 400_000}
+"""What the rate limit headers tell; requests and tokens a minute."""
 
 
 class Record(msgspec.Struct):
-    """One received request; `body` is `null` if it was no JSON or too large, `status` until it is decided."""
+    """One received request; `body` is `null` without one that is JSON and not too large, `status` before an answer."""
 
     request_id: str
+    path: str
     headers: dict[str, str]
     body: msgspec.Raw = NULL
     status: int | None = None
     disconnected: bool = False
+
+    def left(self) -> None:
+        """Note that the client did not wait for the end."""
+        self.disconnected = True
+
+
+class Advance(msgspec.Struct, forbid_unknown_fields=True):
+    """How many seconds the clock is to be put forward."""
+
+    advance: Annotated[float, msgspec.Meta(ge=0)]
 
 
 def build_app(script: Script) -> Starlette:
@@ -44,8 +68,13 @@ def build_app(script: Script) -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/messages", stand_in.answer, methods=["POST"]),
+            Route("/v1/messages/count_tokens", stand_in.count, methods=["POST"]),
+            Route("/v1/models", stand_in.models, methods=["GET"]),
+            Route("/v1/models/{model_id}", stand_in.model, methods=["GET"]),
             Route("/__requests", stand_in.show, methods=["GET"]),
             Route("/__requests", stand_in.forget, methods=["DELETE"]),
+            Route("/__cache", stand_in.empty_cache, methods=["DELETE"]),
+            Route("/__clock", stand_in.advance, methods=["POST"]),
         ],
         exception_handlers={HTTPException: _unrouted},
     )
@@ -59,8 +88,6 @@ async def serve(host: str, port: int, script: Script, on_ready: Callable[[str], 
     Port 0 takes any free port. Nothing is written to stdout. Raises `ValueError` for a host
     that is not the loopback, `OSError` when the port is taken.
     """
-    import uvicorn
-
     address = _loopback(host)
     family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
 
@@ -75,6 +102,7 @@ async def serve(host: str, port: int, script: Script, on_ready: Callable[[str], 
         config = uvicorn.Config(
             build_app(script),
             lifespan="off",
+            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,
@@ -93,27 +121,56 @@ async def serve(host: str, port: int, script: Script, on_ready: Callable[[str], 
 class _StandIn:
     def __init__(self, script: Script) -> None:
         self._player = Player(script)
+        self._clock = Clock()
+        self._cache = PromptCache(self._clock)
         self._records: deque[Record] = deque(maxlen=MAX_RECORDS)
 
     async def answer(self, request: Request) -> Response:
-        record = Record(new_id("req"), _shown(request.headers.items()))
-        self._records.append(record)
+        record = self._received(request)
         try:
-            body = await _read(request)
-            record.body = _json_or_null(body)
-            check_headers(request.headers)
-            asked = parse(body)
+            asked = await _asked(request, record)
         except Rejected as rejected:
-            record.status = rejected.status
-            return _error(rejected.status, str(rejected), record.request_id)
+            return _refused(rejected, record)
         reply = self._player.reply_to(asked)
-        record.status = reply.status or 200
-        if reply.status is not None:
-            return _refusal(reply, reply.status, record)
-        answer = compose(reply, asked)
-        if asked.request.stream:
-            return _Watched(record, "text/event-stream", reply.delay, answer.events(reply.delay_between))
-        return _Watched(record, JSON, reply.delay, [(0.0, answer.body())])
+        use = self._cache.look_up(credential(request.headers), asked.prefix)
+        parcel = pack(reply, asked, use, record.request_id)
+        record.status = None if parcel.status == NO_ANSWER else parcel.status
+        headers = {"request-id": record.request_id, **rate_limits(parcel.status), **parcel.headers}
+        begun = partial(self._cache.commit, use) if parcel.status == SUCCESS else parcel.begun
+        return Delivery(replace(parcel, headers=headers, begun=begun), record.left)
+
+    async def count(self, request: Request) -> Response:
+        record = self._received(request)
+        try:
+            asked = await _asked(request, record, only_counted=True)
+        except Rejected as rejected:
+            return _refused(rejected, record)
+        return _found({"input_tokens": asked.prefix.tokens}, record)
+
+    async def models(self, request: Request) -> Response:
+        query = request.query_params
+        record = self._received(request)
+        try:
+            check_headers(request.headers)
+            page = list_models(
+                limit=query.get("limit"),
+                after_id=query.get("after_id"),
+                before_id=query.get("before_id"),
+                lifecycle=query.getlist("lifecycle") or query.getlist("lifecycle[]"),
+            )
+        except Rejected as rejected:
+            return _refused(rejected, record)
+        return _found(page, record)
+
+    async def model(self, request: Request) -> Response:
+        record = self._received(request)
+        name = str(request.path_params["model_id"])
+        try:
+            check_headers(request.headers)
+            model = existing_model(name)
+        except Rejected as rejected:
+            return _refused(rejected, record)
+        return _found(describe(model), record)
 
     async def show(self, _request: Request) -> Response:
         return Response(msgspec.json.encode(list(self._records)), media_type=JSON)
@@ -122,43 +179,29 @@ class _StandIn:
         self._records.clear()
         return Response(status_code=204)
 
+    async def empty_cache(self, _request: Request) -> Response:
+        self._cache.clear()
+        return Response(status_code=204)
 
-class _Watched(StreamingResponse):
-    """Sends chunks, each after its pause in seconds, and records when the client leaves before the end."""
-
-    def __init__(self, record: Record, media_type: str, delay: float, chunks: Iterable[tuple[float, bytes]]) -> None:
-        super().__init__(_paced(chunks), record.status or 200, {"request-id": record.request_id}, media_type)
-        self._record = record
-        self._delay = delay
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
-        sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_left(receive))
+    async def advance(self, request: Request) -> Response:
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            self._record.disconnected = not sending.done()
-        finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.wait({sending, leaving})
-        if not sending.cancelled():
-            sending.result()
+            step = msgspec.json.decode(await _read(request), type=Advance)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _error(400, f'the body is to be {{"advance": seconds}}: {error}', new_id("req"))
+        self._clock.advance(step.advance)
+        return Response(status_code=204)
 
-    async def _send(self, send: Send) -> None:
-        await asyncio.sleep(self._delay)
-        await self.stream_response(send)
+    def _received(self, request: Request) -> Record:
+        record = Record(new_id("req"), request.url.path, _shown(request.headers.items()))
+        self._records.append(record)
+        return record
 
 
-async def _paced(chunks: Iterable[tuple[float, bytes]]) -> AsyncIterator[bytes]:
-    for pause, chunk in chunks:
-        await asyncio.sleep(pause)
-        yield chunk
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _asked(request: Request, record: Record, *, only_counted: bool = False) -> Asked:
+    body = await _read(request)
+    record.body = _json_or_null(body)
+    check_headers(request.headers)
+    return parse(body, beta="anthropic-beta" in request.headers, only_counted=only_counted)
 
 
 async def _read(request: Request) -> bytes:
@@ -187,17 +230,34 @@ def _shown(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: "***" if name in SECRET_HEADERS else value for name, value in headers}
 
 
-def _refusal(reply: Reply, status: int, record: Record) -> Response:
-    body = error_body(status, simulated(reply.text or "The script refuses this request."), record.request_id)
-    response = _Watched(record, JSON, reply.delay, [(0.0, body)])
-    if reply.retry_after is not None:
-        response.headers["retry-after"] = f"{reply.retry_after:g}"
-    return response
+def rate_limits(status: int) -> dict[str, str]:
+    """Give the headers that the API sends with every answer. Nothing here is used up, but a 429 says so."""
+    if status == NO_ANSWER:
+        return {}
+    reset = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    spent = status == TOO_MANY_REQUESTS
+    headers: dict[str, str] = {}
+    for what, limit in LIMITS.items():
+        headers[f"anthropic-ratelimit-{what}-limit"] = str(limit)
+        headers[f"anthropic-ratelimit-{what}-remaining"] = "0" if spent and what == "requests" else str(limit)
+        headers[f"anthropic-ratelimit-{what}-reset"] = reset
+    return headers
+
+
+def _found(content: dict[str, object], record: Record) -> Response:
+    record.status = SUCCESS
+    headers = {"request-id": record.request_id, **rate_limits(SUCCESS)}
+    return Response(msgspec.json.encode(content), SUCCESS, headers, JSON)
+
+
+def _refused(rejected: Rejected, record: Record) -> Response:
+    record.status = rejected.status
+    return _error(rejected.status, str(rejected), record.request_id)
 
 
 def _error(status: int, message: str, request_id: str) -> Response:
-    body = error_body(status, message, request_id)
-    return Response(body, status, {"request-id": request_id}, JSON)
+    body = error_body(error_type(status), message, request_id)
+    return Response(body, status, {"request-id": request_id, **rate_limits(status)}, JSON)
 
 
 def _unrouted(_request: Request, error: Exception) -> Response:

@@ -6,14 +6,9 @@ from itertools import groupby
 
 import msgspec
 
+from tfo_mcp.infrastructure.fake_claude.models import Model
+from tfo_mcp.infrastructure.fake_claude.prefix import Prefix
 from tfo_mcp.infrastructure.fake_claude.shapes import convert
-
-BYTES_PER_TOKEN = 3
-
-
-def tokens(counted: bytes) -> int:
-    """Count tokens in UTF-8: three bytes each, rounded up."""
-    return -(-len(counted) // BYTES_PER_TOKEN)
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -27,6 +22,9 @@ class Block(msgspec.Struct, frozen=True):
     tool_use_id: str | None = None
     content: object = None
     is_error: bool | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
 
 
 class _ResultContent(msgspec.Struct):
@@ -51,19 +49,30 @@ class Tool(msgspec.Struct, frozen=True):
 class ToolChoice(msgspec.Struct, frozen=True):
     """How tools may be used: `auto`, `any`, `tool` or `none`."""
 
-    type: str
+    type: str | None = None
+
+
+class Thinking(msgspec.Struct, frozen=True):
+    """How the model may think, and whether its thoughts are shown."""
+
+    display: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The body of `POST /v1/messages`, as far as the stand-in reads it."""
+    """The body of `POST /v1/messages`, as far as the stand-in reads it.
+
+    `max_tokens` is None where tokens are only counted.
+    """
 
     model: str
-    max_tokens: int
     messages: list[Message]
+    max_tokens: int | None = None
     stream: bool = False
     system: str | list[Block] | None = None
     tools: list[Tool] = msgspec.field(default_factory=list[Tool])
     tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    stop_sequences: list[str] = msgspec.field(default_factory=list[str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +85,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A valid request, its turns (mid-conversation system messages left out) and its size in tokens."""
+    """A valid request for a model, its turns (mid-conversation system messages left out) and its prompt."""
 
     request: Request
+    model: Model
     turns: tuple[Turn, ...]
-    input_tokens: int
+    prefix: Prefix
 
     @property
     def first_text(self) -> str:
@@ -96,6 +106,21 @@ class Asked:
     def results(self) -> list[Block]:
         """The tool results of the last user turn."""
         return [block for _, block in self.turns[-1].blocks if block.type == "tool_result"]
+
+    @property
+    def most_output(self) -> int:
+        """How many tokens the answer may have: `max_tokens`, or what the model's window leaves."""
+        return min(self.request.max_tokens or 0, self.window_left)
+
+    @property
+    def shows_thinking(self) -> bool:
+        """Whether thoughts are sent, or their signatures only."""
+        return self.request.thinking is None or self.request.thinking.display != "omitted"
+
+    @property
+    def window_left(self) -> int:
+        """Tokens of the model's window that the prompt leaves."""
+        return self.model.window - self.prefix.tokens
 
 
 def merged(messages: Sequence[Message]) -> tuple[Turn, ...]:

@@ -1,31 +1,14 @@
-"""Answers on the wire: the message object, its stream of events, and errors."""
+"""Answers on the wire: the message object and its stream of events."""
 
-import re
 import uuid
 from dataclasses import dataclass
 
 import msgspec
 
-from tfo_mcp.infrastructure.fake_claude.conversation import Asked, tokens
+from tfo_mcp.infrastructure.fake_claude.cache import CacheUse
+from tfo_mcp.infrastructure.fake_claude.content import Content, Json, Part, write
+from tfo_mcp.infrastructure.fake_claude.conversation import Asked
 from tfo_mcp.infrastructure.fake_claude.script import Reply
-
-SIMULATED = "[simulated] No model was asked."
-"""Every text that the stand-in sends begins with this sentence."""
-
-ERROR_TYPES = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-
-Event = dict[str, object]
 
 
 def new_id(prefix: str) -> str:
@@ -33,111 +16,85 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_fake{uuid.uuid4().hex}"
 
 
-def error_body(status: int, message: str, request_id: str) -> bytes:
-    """Encode an error in the API's shape; the type follows from the HTTP status."""
-    first_server_error = 500
-    other = "invalid_request_error" if status < first_server_error else "api_error"
-    error = {"type": ERROR_TYPES.get(status, other), "message": message}
-    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
-
-
-def simulated(text: str) -> str:
-    """Put the constant sentence before a text."""
-    return f"{SIMULATED} {text}" if text else SIMULATED
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete assistant message; tokens are counted, not estimated."""
 
+    message_id: str
     model: str
-    content: list[Event]
-    stop_reason: str
-    input_tokens: int
-    output_tokens: int
+    content: Content
+    cache_use: CacheUse
 
     def body(self) -> bytes:
         """Encode the message of a non-streaming answer."""
-        return msgspec.json.encode(self._message(self.content, self.stop_reason, self.output_tokens))
+        blocks = [part.block for part in self.content.parts]
+        return msgspec.json.encode(self._message(blocks, self._end(), {**self._usage(1), **self._final_usage()}))
 
     def events(self, delay_between: float) -> list[tuple[float, bytes]]:
         """List the server-sent events, each with the seconds to wait before it."""
-        begun: Event = {"type": "message_start", "message": self._message([], None, 1)}
-        delta = {"stop_reason": self.stop_reason, "stop_sequence": None}
-        usage = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
-        events = [(0.0, begun), (0.0, Event(type="ping"))]
-        for index, block in enumerate(self.content):
-            events += _block_events(index, block, delay_between)
-        events.append((0.0, {"type": "message_delta", "delta": delta, "usage": usage}))
+        nothing: Json = {"stop_reason": None, "stop_sequence": None, "stop_details": None}
+        begun: Json = {"type": "message_start", "message": self._message([], nothing, self._usage(1))}
+        events = [(0.0, begun), (0.0, Json(type="ping"))]
+        for index, part in enumerate(self.content.parts):
+            events += _block_events(index, part, delay_between)
+        events.append((0.0, {"type": "message_delta", "delta": self._end(), "usage": self._final_usage()}))
         events.append((0.0, {"type": "message_stop"}))
-        return [(pause, _encoded(event)) for pause, event in events]
+        return [(pause, encoded_event(event)) for pause, event in events]
 
-    def _message(self, content: list[Event], stop_reason: str | None, output_tokens: int) -> Event:
+    def _end(self) -> Json:
+        refused = self.content.stop_reason == "refusal"
         return {
-            "id": new_id("msg"),
+            "stop_reason": self.content.stop_reason,
+            "stop_sequence": self.content.stop_sequence,
+            "stop_details": {"type": "refusal", "category": None, "explanation": None} if refused else None,
+        }
+
+    def _message(self, blocks: list[Json], end: Json, usage: Json) -> Json:
+        return {
+            "id": self.message_id,
             "type": "message",
             "role": "assistant",
             "model": self.model,
-            "content": content,
-            "stop_reason": stop_reason,
-            "stop_sequence": None,
-            "usage": {
-                "input_tokens": self.input_tokens,
-                "cache_creation_input_tokens": 0,
-                "cache_read_input_tokens": 0,
-                "output_tokens": output_tokens,
-            },
+            "content": blocks,
+            **end,
+            "usage": usage,
         }
 
+    def _usage(self, output_tokens: int) -> Json:
+        use = self.cache_use
+        lifetimes = {f"ephemeral_{ttl}_input_tokens": written for ttl, written in use.written.items()}
+        return {
+            "input_tokens": use.rest,
+            "cache_creation_input_tokens": sum(use.written.values()),
+            "cache_read_input_tokens": use.read,
+            "cache_creation": lifetimes,
+            "output_tokens": output_tokens,
+            "service_tier": "standard",
+        }
 
-def compose(reply: Reply, asked: Asked) -> Answer:
+    def _final_usage(self) -> Json:
+        """What `message_delta` tells: totals, not what was added."""
+        usage = self._usage(self.content.output_tokens)
+        del usage["cache_creation"], usage["service_tier"]
+        return {**usage, "output_tokens_details": {"thinking_tokens": self.content.thinking_tokens}}
+
+
+def compose(reply: Reply, asked: Asked, cache_use: CacheUse) -> Answer:
     """Make the message that `reply` describes."""
-    content: list[Event] = [
-        {"type": "tool_use", "id": new_id("toolu"), "name": call.name, "input": call.input} for call in reply.tool_use
-    ]
-    if reply.text is not None:
-        content.insert(0, {"type": "text", "text": simulated(reply.text)})
-    return Answer(
-        model=asked.request.model,
-        content=content,
-        stop_reason=reply.stop_reason or ("tool_use" if reply.tool_use else "end_turn"),
-        input_tokens=asked.input_tokens,
-        output_tokens=max(1, tokens(b"".join(map(_written, content)))),
-    )
+    content = write(reply, asked, new_id("toolu"))
+    return Answer(new_id("msg"), asked.model.id, content, cache_use)
 
 
-def _written(block: Event) -> bytes:
-    if block["type"] == "text":
-        return str(block["text"]).encode()
-    return str(block["name"]).encode() + msgspec.json.encode(block["input"])
+def encoded_event(event: Json) -> bytes:
+    """Encode one server-sent event."""
+    return b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), msgspec.json.encode(event))
 
 
-def _block_events(index: int, block: Event, delay_between: float) -> list[tuple[float, Event]]:
-    if block["type"] == "text":
-        opened: Event = {"type": "text", "text": ""}
-        deltas = [{"type": "text_delta", "text": piece} for piece in _words(str(block["text"]))]
-        pauses = [0.0] + [delay_between] * (len(deltas) - 1)
-    else:
-        opened = {**block, "input": {}}
-        deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in _halves(block["input"])]
-        pauses = [0.0] * len(deltas)
-    events: list[Event] = [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+def _block_events(index: int, part: Part, delay_between: float) -> list[tuple[float, Json]]:
+    pauses = [0.0] + [delay_between] * (len(part.deltas) - 1)
+    events: list[Json] = [{"type": "content_block_delta", "index": index, "delta": delta} for delta in part.deltas]
     return [
-        (0.0, {"type": "content_block_start", "index": index, "content_block": opened}),
+        (0.0, {"type": "content_block_start", "index": index, "content_block": part.opened}),
         *zip(pauses, events, strict=True),
         (0.0, {"type": "content_block_stop", "index": index}),
     ]
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\S+\s*|\s+", text)
-
-
-def _halves(value: object) -> list[str]:
-    encoded = msgspec.json.encode(value).decode()
-    middle = len(encoded) // 2
-    return ["", encoded[:middle], encoded[middle:]]
-
-
-def _encoded(event: Event) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), msgspec.json.encode(event))

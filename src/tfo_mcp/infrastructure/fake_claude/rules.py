@@ -7,36 +7,59 @@ that raises `Rejected`; `REQUEST_RULES` and `TURN_RULES` are the table of them.
 import re
 from collections.abc import Mapping
 from itertools import pairwise, takewhile
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
-from tfo_mcp.infrastructure.fake_claude.conversation import (
-    Asked,
-    Block,
-    Request,
-    Turn,
-    inner_blocks,
-    merged,
-    tokens,
-)
+from tfo_mcp.infrastructure.fake_claude.conversation import Asked, Block, Request, Turn, inner_blocks, merged
+from tfo_mcp.infrastructure.fake_claude.errors import Rejected
+from tfo_mcp.infrastructure.fake_claude.models import Model, find_model
+from tfo_mcp.infrastructure.fake_claude.parameters import COUNTED_FIELDS, FIELDS, check_names, check_values
+from tfo_mcp.infrastructure.fake_claude.prefix import prefix_of
 from tfo_mcp.infrastructure.fake_claude.shapes import ShapeError, convert
+from tfo_mcp.infrastructure.fake_claude.thoughts import is_sealed
 
-SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 TOOL_USE_ID = re.compile(r"[a-zA-Z0-9_-]+")
-REQUIRED_FIELDS = {"text": ("text",), "tool_use": ("id", "name", "input"), "tool_result": ("tool_use_id",)}
-ONLY_IN = {"tool_use": "assistant", "tool_result": "user"}
+MAX_MESSAGES = 100_000
+REQUIRED_FIELDS = {
+    "text": ("text",),
+    "thinking": ("signature", "thinking"),
+    "redacted_thinking": ("data",),
+    "tool_use": ("id", "name", "input"),
+    "tool_result": ("tool_use_id",),
+}
+ALLOWED_FIELDS = {
+    "text": {"cache_control", "citations", "text", "type"},
+    "thinking": {"signature", "thinking", "type"},
+    "redacted_thinking": {"data", "type"},
+    "tool_use": {"cache_control", "caller", "id", "input", "name", "toolset_name", "type"},
+    "tool_result": {"cache_control", "content", "is_error", "tool_use_id", "toolset_name", "type"},
+}
+OTHER_BLOCKS = frozenset(
+    {
+        "bash_code_execution_tool_result",
+        "code_execution_tool_result",
+        "container_upload",
+        "document",
+        "image",
+        "search_result",
+        "server_tool_use",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+        "web_fetch_tool_result",
+        "web_search_tool_result",
+    }
+)
+"""Types of blocks into which nothing here looks."""
+
+ONLY_IN = {
+    "tool_use": "assistant",
+    "tool_result": "user",
+    "thinking": "assistant",
+    "redacted_thinking": "assistant",
+}
 NOTHING = Turn("", ())
-
-
-class Rejected(Exception):
-    """The API would answer `status` with this text."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        """Keep the HTTP status beside the text."""
-        super().__init__(message)
-        self.status = status
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -44,39 +67,66 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
     `headers` is looked up with lower-case names. Any credential will do.
     """
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    bearer = scheme.lower() == "bearer" and token.strip()
-    if not headers.get("x-api-key") and not bearer:
+    if not credential(headers):
         _refuse("x-api-key header or Authorization: Bearer is required", 401)
     if not headers.get("anthropic-version"):
         _refuse("anthropic-version: header is required")
 
 
-def parse(body: bytes) -> Asked:
+def credential(headers: Mapping[str, str]) -> str:
+    """Give the key of a request, empty if there is none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+
+
+def parse(body: bytes, *, beta: bool = False, only_counted: bool = False) -> Asked:
     """Read a request's body and refuse it as the API would: 400, or 404 for the model.
+
+    Args:
+        body: the request's.
+        beta: whether it came with a beta header.
+        only_counted: it came to `count_tokens`, which takes fewer fields and any length.
 
     Raises `Rejected`.
     """
     fields = _decoded(body)
-    for name in SAMPLING_PARAMETERS:
-        if name in fields:
-            _refuse(f"{name}: Extra inputs are not permitted")
+    check_names(fields, COUNTED_FIELDS if only_counted else FIELDS, beta=beta)
     try:
         request = convert(fields, Request)
     except ShapeError as error:
         _refuse(str(error))
+    if request.max_tokens is None and not only_counted:
+        _refuse("max_tokens: Field required")
+    model = existing_model(request.model)
+    if model.lifecycle == "retired":
+        _refuse(f"model: {request.model}", 404)
+    check_values(fields, request, model)
     for check_request in REQUEST_RULES:
         check_request(request)
+    _fields_are_known(fields)
     turns = merged(request.messages)
     for check_turns in TURN_RULES:
         check_turns(turns)
-    counted = msgspec.json.encode([fields.get(name) for name in ("system", "tools", "messages")])
-    return Asked(request, turns, tokens(counted))
+    prefix = prefix_of(fields, model)
+    if prefix.tokens > model.window and not only_counted:
+        _refuse(f"prompt is too long: {prefix.tokens} tokens > {model.window} maximum")
+    return Asked(request, model, turns, prefix)
 
 
-def _decoded(body: bytes) -> dict[str, object]:
+def existing_model(name: str) -> Model:
+    """Give the model of a name; retired ones are known too.
+
+    Raises `Rejected` with 404.
+    """
+    model = find_model(name)
+    if model is None:
+        _refuse(f"model: {name}", 404)
+    return model
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(body, type=dict[str, object])
+        return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(f"The request body is not a valid JSON object: {error}")
 
@@ -85,9 +135,26 @@ def _refuse(message: str, status: int = 400) -> NoReturn:
     raise Rejected(message, status)
 
 
-def _limits_are_positive(request: Request) -> None:
-    if request.max_tokens < 1:
-        _refuse("max_tokens: Input should be greater than or equal to 1")
+def _fields_are_known(fields: Mapping[str, Any]) -> None:
+    for index, message in enumerate(fields["messages"]):
+        _no_others(f"messages.{index}", message, {"content", "role"})
+        if isinstance(message["content"], str):
+            continue
+        for number, block in enumerate(message["content"]):
+            where, kind = f"messages.{index}.content.{number}", block["type"]
+            if kind in ALLOWED_FIELDS:
+                _no_others(f"{where}.{kind}", block, ALLOWED_FIELDS[kind])
+            elif kind not in OTHER_BLOCKS:
+                _refuse(
+                    f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags: "
+                    + ", ".join(map(repr, sorted({*ALLOWED_FIELDS, *OTHER_BLOCKS})))
+                )
+
+
+def _no_others(where: str, value: Mapping[str, Any], allowed: set[str]) -> None:
+    for name in value:
+        if name not in allowed and name != "cache_control":  # of which `prefix_of` knows where it may be
+            _refuse(f"{where}.{name}: Extra inputs are not permitted")
 
 
 def _roles_are_in_order(request: Request) -> None:
@@ -97,6 +164,8 @@ def _roles_are_in_order(request: Request) -> None:
             _refuse(f'messages: Unexpected role "{role}". Allowed roles are "user", "assistant" or "system"')
         if role == "system" and before != "user":
             _refuse('messages: a "system" message must follow a "user" message')
+    if len(roles) > MAX_MESSAGES:
+        _refuse(f"messages: at most {MAX_MESSAGES} messages are allowed")
     if not roles:
         _refuse("messages: at least one message is required")
     if roles[0] != "user":
@@ -225,18 +294,29 @@ def _is_result(placed: tuple[str, Block]) -> bool:
     return placed[1].type == "tool_result"
 
 
-def _model_exists(request: Request) -> None:
-    if not request.model.startswith("claude-"):
-        _refuse(f"model: {request.model}", 404)
+def _thoughts_are_unchanged(turns: tuple[Turn, ...]) -> None:
+    for turn in turns:
+        for where, block in turn.blocks:
+            if block.type == "thinking" and not is_sealed(block.thinking or "", block.signature or ""):
+                _refuse(f"{where}: Invalid `signature` in `thinking` block")
+
+
+def _thoughts_lead_to_something(request: Request) -> None:
+    for index, message in enumerate(request.messages):
+        if message.role != "assistant" or isinstance(message.content, str) or not message.content:
+            continue
+        if message.content[-1].type in {"thinking", "redacted_thinking"}:
+            _refuse(
+                f"messages.{index}: The final block in an assistant message cannot be `{message.content[-1].type}`."
+            )
 
 
 REQUEST_RULES = (
-    _limits_are_positive,
     _roles_are_in_order,
     _messages_have_content,
     _tools_are_well_formed,
     _tool_names_are_unique,
-    _model_exists,
+    _thoughts_lead_to_something,
 )
 
 TURN_RULES = (
@@ -245,4 +325,5 @@ TURN_RULES = (
     _tool_use_ids_are_unique,
     _results_follow_their_tool_use,
     _results_have_their_tool_use,
+    _thoughts_are_unchanged,
 )

@@ -19,6 +19,23 @@ StopReason = Literal[
 ]
 
 
+ErrorType = Literal[
+    "invalid_request_error",
+    "authentication_error",
+    "billing_error",
+    "permission_error",
+    "not_found_error",
+    "request_too_large",
+    "rate_limit_error",
+    "api_error",
+    "timeout_error",
+    "overloaded_error",
+]
+ErrorCode = Annotated[str, msgspec.Meta(min_length=1)]
+HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]+$")]
+HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[ -~]*$")] | bool | int | float
+
+
 class ScriptError(ValueError):
     """A script cannot be used; the text is one sentence, with the line where it is known."""
 
@@ -42,28 +59,81 @@ class ToolUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: dict[str, object] = msgspec.field(default_factory=dict[str, object])
 
 
+class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an answer breaks off: after so many server-sent events, or after so many bytes of the body.
+
+    `clean` ends the body as if it were complete; otherwise the connection is closed within it.
+    """
+
+    events: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    clean: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a cut that is nowhere or in two places."""
+        if (self.events is None) == (self.bytes is None):
+            raise ValueError("`cut` needs either `events` or `bytes`")
+
+
+class StreamError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An `error` event in a stream that has begun, in place of what would follow `after_events`."""
+
+    type: ErrorType = "overloaded_error"
+    text: str | None = None
+    error_code: ErrorCode | None = None
+    after_events: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One answer, or with `status` one refusal. `delay`, `delay_between` and `retry_after` are seconds."""
+    """One answer, refusal or fault. `delay`, `delay_between` and `retry_after` are seconds."""
 
     when: When | None = None
-    text: str | None = None
-    tool_use: tuple[ToolUse, ...] = ()
-    stop_reason: StopReason | None = None
-    status: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None
-    retry_after: Seconds | None = None
+    times: Annotated[int, msgspec.Meta(ge=1)] | None = None
     delay: Seconds = 0
     delay_between: Seconds = 0
-    times: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict[str, HeaderValue])
+    # An answer.
+    text: str | None = None
+    thinking: str | None = None
+    tool_use: tuple[ToolUse, ...] = ()
+    stop_reason: StopReason | None = None
+    cut: Cut | None = None
+    stream_error: StreamError | None = None
+    # A refusal.
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None
+    error_type: ErrorType | None = None
+    error_code: ErrorCode | None = None
+    retry_after: Seconds | None = None
+    # What the API would never say.
+    raw: str | None = None
+    content_type: Annotated[str, msgspec.Meta(pattern=r"^[ -~]+$")] | None = None
+    fault: Literal["garbage", "hang_up", "silence"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse combinations that say nothing or two things."""
-        answers = bool(self.tool_use) or self.stop_reason is not None
-        if self.status is None and self.text is None and not answers:
-            raise ValueError("a reply needs `text`, `tool_use`, `stop_reason` or `status`")
-        if self.status is not None and answers:
-            raise ValueError("`status` excludes `tool_use` and `stop_reason`")
-        if self.status is None and self.retry_after is not None:
-            raise ValueError("`retry_after` needs `status`")
+        answers = self.text is not None or self._answers_otherwise
+        if not answers and self.status is None and self.raw is None and self.fault is None:
+            raise ValueError(
+                "a reply needs `text`, `thinking`, `tool_use`, `stop_reason`, `stream_error`, `status`, `raw` "
+                "or `fault`"
+            )
+        if self.status is not None and (self._answers_otherwise or self.cut is not None):
+            raise ValueError("`status` excludes `thinking`, `tool_use`, `stop_reason`, `cut` and `stream_error`")
+        if self.status is None and (self.retry_after is not None or self.error_type or self.error_code):
+            raise ValueError("`retry_after`, `error_type` and `error_code` need `status`")
+        if self.raw is None and self.content_type is not None:
+            raise ValueError("`content_type` needs `raw`")
+        if self.raw is not None and (answers or self.fault is not None or self.error_type or self.error_code):
+            raise ValueError("`raw` excludes what would be written otherwise")
+        if self.fault is not None and (answers or self.status is not None or self.cut is not None):
+            raise ValueError("`fault` excludes any answer or refusal")
+        if self.cut is not None and self.stream_error is not None:
+            raise ValueError("`cut` excludes `stream_error`")
+
+    @property
+    def _answers_otherwise(self) -> bool:
+        stops = self.stop_reason is not None or self.stream_error is not None
+        return bool(self.tool_use) or self.thinking is not None or stops
 
 
 class Script(msgspec.Struct, frozen=True):
