@@ -2,55 +2,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anthropic
 import httpx2
 import pytest
 
+from support.sdk import with_sdk
 from tfo_mcp.infrastructure.fake_claude import SIMULATED, Script, ScriptError, load_script, serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from anthropic import AsyncAnthropic
     from anthropic.types import Message, MessageParam, ToolParam
-
-    Talk = Callable[[AsyncAnthropic], Awaitable[None]]
 
 MODEL = "claude-opus-5-5"
 TOOLS: list[ToolParam] = [
     {"name": name, "input_schema": {"type": "object"}}
     for name in ("list_directory", "read_file", "search_files", "system_info", "echo", "execute_command")
 ]
-
-
-@asynccontextmanager
-async def served(script: Script, host: str = "127.0.0.1") -> AsyncGenerator[str]:
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(host, 0, script, ready.set_result))
-    try:
-        await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            serving.result()
-        yield await ready
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-
-
-def with_sdk(script: str, talk: Talk, *, retries: int = 0, host: str = "127.0.0.1") -> None:
-    """Let `talk` use the real SDK against the real server, over real sockets."""
-
-    async def run() -> None:
-        async with (
-            served(load_script(script), host) as url,
-            anthropic.AsyncAnthropic(base_url=url, api_key="very secret", max_retries=retries) as claude,
-        ):
-            await asyncio.wait_for(talk(claude), 30)
-
-    asyncio.run(run())
 
 
 async def ask(claude: AsyncAnthropic, *messages: str | MessageParam, tools: Sequence[ToolParam] = ()) -> Message:

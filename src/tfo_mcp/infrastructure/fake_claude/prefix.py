@@ -121,9 +121,9 @@ def _part(level: Literal["tools", "system", "messages"], role: str, block: Field
     if kind == "tool_result" and isinstance(block.get("content"), list):
         # A mark inside a block is one on the block: there is nothing smaller to be cached.
         inside = cast("list[Fields]", block["content"])
-        marks += [_ttl(part, where) for part in inside]
+        marks.extend(_ttl(part, where) for part in inside)
         bare["content"] = [_without_mark(part) for part in inside]
-    ttl = next((mark for mark in marks if mark is not None), None)
+    ttl: Ttl | None = next((mark for mark in marks if mark is not None), None)
     if ttl is not None and kind in NOT_CACHEABLE:
         _refuse(f"{where}.{kind}.cache_control: Extra inputs are not permitted")
     return Part(level, role, kind, msgspec.json.encode(bare), ttl)
