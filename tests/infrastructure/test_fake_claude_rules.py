@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import httpx2
 import pytest
+from anthropic.types import ContentBlockParam, MessageCountTokensParams
+from anthropic.types.message_create_params import MessageCreateParamsBase
 
 from tfo_mcp.infrastructure.fake_claude import Script, build_app
+from tfo_mcp.infrastructure.fake_claude.parameters import COUNTED_FIELDS, FIELDS
+from tfo_mcp.infrastructure.fake_claude.rules import ALLOWED_FIELDS, OTHER_BLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +64,14 @@ def body(*messages: dict[str, Any], **more: object) -> dict[str, Any]:
 
 def tools(*definitions: object) -> dict[str, Any]:
     return body(user("hi"), tools=list(definitions))
+
+
+def thinks(**more: object) -> dict[str, Any]:
+    return body(user("hi"), model="claude-opus-4-5", max_tokens=2000, thinking={"type": "enabled", **more})
+
+
+def thought(signature: str | None = "c2ln") -> dict[str, Any]:
+    return {"type": "thinking", "thinking": "Hm.", "signature": signature}
 
 
 def without(name: str) -> dict[str, Any]:
@@ -125,6 +137,59 @@ def without(name: str) -> dict[str, Any]:
         (tools({"name": "a", "input_schema": {}}), "input_schema.type: Input should be 'object'"),
         (tools({"name": "a", "input_schema": {"type": "object", "anyOf": []}}), "oneOf, allOf and anyOf"),
         (tools({"name": "a", "input_schema": []}), "tools.0.input_schema: Expected `object | null`"),
+        (body(user("hi"), foo=1), "foo: Extra inputs are not permitted"),
+        (body(user("hi"), betas=["x"]), "betas: Extra inputs are not permitted"),
+        (body(user("hi"), max_tokens=128_001), "128001 > 128000, which is the maximum allowed number of output tokens"),
+        (body(user("hi"), service_tier="cheap"), "service_tier: Input should be 'auto' or 'standard_only'"),
+        (body(user("hi"), speed="slow"), "speed: Input should be 'standard' or 'fast'"),
+        (body(user("hi"), metadata={"name": "Ada"}), "metadata.name: Extra inputs are not permitted"),
+        (body(user("hi"), metadata={"user_id": 7}), "metadata.user_id: Input should be a valid string"),
+        (body(user("hi"), metadata="Ada"), "metadata: Input should be a valid dictionary"),
+        (body(user("hi"), stop_sequences=[" \n"]), "stop_sequences: each stop sequence must contain non-whitespace"),
+        (body(user("hi"), stop_sequences="x"), "stop_sequences: Expected `array`"),
+        (body(user("hi"), thinking={"type": "deep"}), "thinking.type: Input should be 'adaptive'"),
+        (body(user("hi"), thinking={"type": "disabled"}), '"thinking.type.disabled" is not supported for this model.'),
+        (thinks(), "thinking.enabled.budget_tokens: Field required"),
+        (thinks(budget_tokens=1023), "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"),
+        (thinks(budget_tokens=2000), "`max_tokens` must be greater than `thinking.budget_tokens`."),
+        (body(user("hi"), output_config={"effort": "huge"}), "output_config.effort: Input should be 'low', 'medium'"),
+        (body(user("hi"), output_config={"style": 1}), "output_config.style: Extra inputs are not permitted"),
+        (body(user("hi"), output_config={"format": {"type": "xml"}}), "output_config.format.type: Input should be"),
+        (body(user("hi"), output_config={"format": {"type": "json_schema"}}), "output_config.format.schema: Field"),
+        (
+            body(user("hi"), model="claude-haiku-4-5", output_config={"effort": "low"}),
+            "This model does not support the effort parameter.",
+        ),
+        (
+            body(user("hi"), model="claude-opus-4-6", output_config={"effort": "xhigh"}),
+            "output_config.effort: 'xhigh' is not supported by this model.",
+        ),
+        (body(user("hi"), tool_choice={"type": "auto"}), "tool_choice: may only be specified while providing tools"),
+        (body(user("hi"), tools=[ECHO], tool_choice={"type": "maybe"}), "tool_choice.type: Input should be 'auto'"),
+        (body(user("hi"), tools=[ECHO], tool_choice={"type": "tool", "name": "a"}), "Tool 'a' not found in provided"),
+        (body({**user("hi"), "usage": {}}), "messages.0.usage: Extra inputs are not permitted"),
+        (
+            body(user({**text("x"), "parsed_output": 1})),
+            "messages.0.content.0.text.parsed_output: Extra inputs are not",
+        ),
+        (body(user({"type": "of_tomorrow"})), "messages.0.content.0: Input tag 'of_tomorrow' found using 'type' does"),
+        (body(user("hi"), assistant({**call(), "cut": 1}), user(result())), "tool_use.cut: Extra inputs"),
+        (body(user(thought()), user("hi")), "`thinking` blocks can only be in `assistant` messages"),
+        (body(user("hi"), assistant(thought(signature=None), text("x")), user("hi")), "signature: Field required"),
+        (body(user("hi"), assistant(thought(), text("x")), user("hi")), "content.0: Invalid `signature` in `thinking`"),
+        (
+            body(user("hi"), assistant(thought()), user("hi")),
+            "messages.1: The final block in an assistant message cannot be `thinking`.",
+        ),
+        (
+            body(user("hi"), assistant({"type": "redacted_thinking", "data": "x"}), user("hi")),
+            "messages.1: The final block in an assistant message cannot be `redacted_thinking`.",
+        ),
+        (
+            body(user("hi"), assistant({**thought(), "cache_control": {"type": "ephemeral"}}, text("x")), user("hi")),
+            "Invalid `signature`",
+        ),
+        (body(*[user("x")] * 100_001), "messages: at most 100000 messages are allowed"),
         (b'{"model":', "The request body is not a valid JSON object"),
         (b"[]", "The request body is not a valid JSON object"),
     ],
@@ -148,10 +213,41 @@ def test_what_the_api_refuses_is_refused(request_body: dict[str, Any] | bytes, p
         body(user("hi"), {"role": "system", "content": "Be brief."}),
         body(user("hi"), tools=[{"type": "web_search_20260318", "name": "web_search"}], system="Be brief."),
         body(user("hi"), thinking={"type": "adaptive"}, cache_control={"type": "ephemeral"}),
+        thinks(budget_tokens=1024),
+        body(user("hi"), metadata={"user_id": None}, service_tier="standard_only", stop_sequences=["x"], speed=None),
+        body(user("hi"), output_config={"effort": "max", "format": {"type": "json_schema", "schema": {}}}),
+        body(user("hi"), tools=[ECHO], tool_choice={"type": "tool", "name": "echo"}),
+        body(user("hi"), tool_choice={"type": "none"}, container=None, inference_geo="us", diagnostics=None),
+        body(user({"type": "document", "source": {}}, {"type": "image", "source": {}}), user("hi")),
+        body(user("hi"), assistant({"type": "server_tool_use", "id": "x"}, text("x")), user("hi")),
+        body(user("hi"), assistant(text("x"), {"type": "redacted_thinking", "data": "x"}, text("y")), user("hi")),
     ],
 )
 def test_what_the_api_accepts_is_accepted(accepted: dict[str, Any]) -> None:
     assert post(accepted).status_code == 200
+
+
+def test_fields_of_betas_pass_with_a_beta_header() -> None:
+    asked = body(user("hi"), context_management={"edits": []})
+    assert post(asked).status_code == 400
+    assert post(asked, headers={**HEADERS, "anthropic-beta": "context-management-2025-06-27"}).status_code == 200
+
+
+def test_the_fields_that_are_known_are_those_of_the_sdk() -> None:
+    headers = {"user_profile_id", "workspace_id"}
+    assert {*MessageCreateParamsBase.__annotations__, "stream"} - headers == FIELDS
+    assert set(MessageCountTokensParams.__annotations__) - headers == COUNTED_FIELDS
+
+
+def test_the_blocks_and_their_fields_are_those_of_the_sdk() -> None:
+    assert len(get_args(ContentBlockParam)) == len(ALLOWED_FIELDS) + len(OTHER_BLOCKS)
+    for block in get_args(ContentBlockParam):
+        hints = get_type_hints(block)
+        (kind,) = get_args(hints["type"])
+        if kind in ALLOWED_FIELDS:
+            assert ALLOWED_FIELDS[kind] == set(hints)
+        else:
+            assert kind in OTHER_BLOCKS
 
 
 @pytest.mark.parametrize(
