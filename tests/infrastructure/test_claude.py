@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -283,6 +284,58 @@ def test_what_the_api_would_refuse_for_saying_nothing_is_left_out_and_neighbours
     assert sent["body"]["messages"] == [{"role": "user", "content": content}]
 
 
+def test_thoughts_that_lead_to_nothing_are_left_out_and_the_others_sent_back_as_they_came() -> None:
+    async def scenario(claude: AnthropicClaude) -> None:
+        first = (await claude.create_message(request())).message
+        assert [block.to_json()["type"] for block in first.content] == ["thinking", "text"]
+        cut = (await claude.create_message(replace(request(), max_tokens=2))).message
+        assert [block.to_json()["type"] for block in cut.content] == ["thinking"]
+        blank = Message("assistant", (*cut.content, Text(" ")))
+        hello = Message("user", (Text("Hello"),))
+        await ask(claude, request(hello, first, hello, cut, hello, blank, hello))
+
+    with fake_claude("replies: [{thinking: Hm., text: Yes.}, {thinking: A long thought., text: Never said.}]") as api:
+        asyncio.run(scenario(service(api.base_url)))
+        sent = api.requests()[-1]["body"]["messages"]
+    assert [[block["type"] for block in message["content"]] for message in sent] == [
+        ["text"],
+        ["thinking", "text"],
+        ["text", "text", "text"],
+    ]
+    assert sent[1]["content"][0]["thinking"] == "Hm."
+
+
+def test_usage_comes_from_the_end_of_the_answer_with_what_the_cache_read_and_wrote() -> None:
+    async def scenario(claude: AnthropicClaude) -> list[Usage]:
+        hello = Message("user", (Text("x" * 3072),))
+        first = await claude.create_message(request(hello))
+        again = await ask(claude, request(hello, first.message, Message("user", (Text("And?"),))))
+        return [first.usage, again.usage]
+
+    with fake_claude("replies: [{text: One., times: 2}]") as api:
+        first, again = asyncio.run(scenario(service(api.base_url)))
+    assert first == Usage(input_tokens=0, output_tokens=12, cache_read_tokens=0, cache_write_tokens=1033)
+    assert again == Usage(input_tokens=0, output_tokens=12, cache_read_tokens=1033, cache_write_tokens=30)
+
+
+@pytest.mark.parametrize("reason", ["refusal", "pause_turn", "model_context_window_exceeded", "stop_sequence"])
+def test_every_end_comes_back_with_its_reason_with_or_without_a_text(reason: str) -> None:
+    async def scenario(claude: AnthropicClaude) -> list[Message]:
+        return [(await claude.create_message(request())).message, (await ask(claude)).message]
+
+    with fake_claude(f"replies: [{{text: Half., stop_reason: {reason}}}, {{stop_reason: {reason}}}]") as api:
+        half, nothing = asyncio.run(scenario(service(api.base_url)))
+    assert [half.stop_reason, nothing.stop_reason] == [reason, reason]
+    assert (half.text.endswith("Half."), nothing.content) == (True, ())
+
+
+def test_a_tool_call_that_max_tokens_cut_comes_back_with_the_reason_and_what_there_is_of_its_input() -> None:
+    call = "{name: echo, input: {message: hi, more: abcdefghijklmnop}}"
+    with fake_claude(f"replies: [{{tool_use: [{call}]}}]") as api:
+        cut = asyncio.run(ask(service(api.base_url), replace(request(tools=[ECHO]), max_tokens=10))).message
+    assert (cut.stop_reason, [use.input for use in cut.tool_uses]) == ("max_tokens", [{"message": "hi"}])
+
+
 # --- failures ---
 
 
@@ -318,18 +371,29 @@ def test_a_refusal_is_one_clear_sentence_with_the_request_id(status: int, senten
     assert (refused.status, refused.counts) == (status, counts)
 
 
-@pytest.mark.parametrize("code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"])
-def test_a_spend_limit_is_final_at_the_first_attempt_and_does_not_count(code: str) -> None:
-    async def scenario() -> tuple[ClaudeFailure, int]:
-        error = {"type": "rate_limit_error", "message": "No more money.", "details": {"error_code": code}}
-        async with raw_api(refusal(429, {"type": "error", "error": error})) as api:
-            return await failure(service(api.base_url, retries=5)), api.requests
-
-    refused, attempts = asyncio.run(scenario())
-    assert (
-        str(refused) == "the spend limit of this Anthropic account is reached: raise it, or wait until it begins anew"
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (429, "enforced_spend_limit_reached"),
+        (429, "contract_spend_limit_reached"),
+        (402, "linked_organization_spend_limit_reached"),
+    ],
+)
+def test_a_spend_limit_is_final_at_the_first_attempt_and_does_not_count(status: int, code: str) -> None:
+    with fake_claude(f"replies: [{{status: {status}, error_code: {code}, retry_after: 0.01, times: 9}}]") as api:
+        refused = asyncio.run(failure(service(api.base_url, retries=5)))
+        assert len(api.requests()) == 1
+    assert str(refused) == (
+        "the spend limit of this Anthropic account is reached: raise it, or wait until it begins anew "
+        f"(request id {refused.request_id})"
     )
-    assert (refused.status, refused.counts, attempts) == (429, False, 1)
+    assert (refused.status, refused.counts) == (status, False)
+
+
+def test_a_ramp_limit_passes_and_is_tried_again() -> None:
+    with fake_claude("replies: [{status: 429, error_code: ramp_limit_exceeded, retry_after: 0.01}]") as api:
+        asyncio.run(ask(service(api.base_url, retries=1)))
+        assert [one["status"] for one in api.requests()] == [429, 200]
 
 
 def test_a_wait_that_no_client_waits_for_is_told_at_once() -> None:
@@ -338,6 +402,40 @@ def test_a_wait_that_no_client_waits_for_is_told_at_once() -> None:
         assert len(api.requests()) == 1
     assert str(refused).startswith("Claude's API limits the requests of this account; try again in 3600 s")
     assert refused.counts
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("retry-after-ms: 3600000", "in 3600 s"),
+        ("retry-after: Wed, 21 Oct 2099 07:28:00 GMT", "later"),
+        ("retry-after: 60.5", "in 61 s"),
+        ("retry-after: inf", "later"),
+    ],
+)
+def test_a_wait_that_is_too_long_is_told_at_once_however_it_is_written(header: str, told: str) -> None:
+    name, _, value = header.partition(": ")
+    with fake_claude(f"replies: [{{status: 429, headers: {{{name}: '{value}'}}, times: 9}}]") as api:
+        refused = asyncio.run(failure(service(api.base_url, retries=5)))
+        assert len(api.requests()) == 1
+    assert f"try again {told} (request id" in str(refused)
+
+
+@pytest.mark.parametrize(
+    "header", ["retry-after-ms: 10", "retry-after: 0.01", "retry-after: Wed, 21 Oct 2015 07:28:00 GMT"]
+)
+def test_a_wait_that_is_short_is_left_to_the_sdk(header: str) -> None:
+    name, _, value = header.partition(": ")
+    with fake_claude(f"replies: [{{status: 429, headers: {{{name}: '{value}'}}}}, {{text: At last.}}]") as api:
+        assert asyncio.run(ask(service(api.base_url, retries=1))).message.text.endswith("At last.")
+
+
+def test_an_account_that_cannot_be_billed_is_told_so_and_does_not_count() -> None:
+    with fake_claude("replies: [{status: 402, text: secret}]") as api:
+        refused = asyncio.run(failure(service(api.base_url, retries=5)))
+        assert len(api.requests()) == 1
+    assert str(refused).startswith("Anthropic cannot bill this account: check its credit and its payment (request id")
+    assert (refused.status, refused.counts) == (402, False)
 
 
 def test_an_address_without_a_messages_api_is_not_called_an_unknown_model() -> None:
@@ -389,6 +487,76 @@ def test_an_error_within_the_answer_has_the_status_that_it_would_have_had_before
 
     broken = asyncio.run(scenario())
     assert (broken.status, broken.counts, broken.request_id) == (529, True, "req_1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "counts", "sentence"),
+    [
+        ("invalid_request_error", 400, False, "Claude's API refused the request (status 400): "),
+        ("authentication_error", 401, False, "Claude's API rejected the key"),
+        ("billing_error", 402, False, "Anthropic cannot bill this account"),
+        ("permission_error", 403, False, "Claude's API does not let this key do that"),
+        ("not_found_error", 404, False, "Claude's API does not know the model 'claude-test-1'"),
+        ("request_too_large", 413, False, "the conversation is too large"),
+        ("rate_limit_error", 429, True, "Claude's API limits the requests"),
+        ("api_error", 500, True, "Claude's API is overloaded or out of order (status 500)"),
+        ("timeout_error", 504, True, "Claude's API is overloaded or out of order (status 504)"),
+        ("overloaded_error", 529, True, "Claude's API is overloaded or out of order (status 529)"),
+    ],
+)
+def test_an_error_after_partial_text_is_the_failure_that_its_type_says_and_is_not_retried(
+    kind: str,
+    status: int,
+    counts: bool,  # noqa: FBT001  # a column of the table
+    sentence: str,
+) -> None:
+    with fake_claude(f"replies: [{{text: One two., stream_error: {{type: {kind}, after_events: 4}}}}]") as api:
+        broken = asyncio.run(failure(service(api.base_url, retries=5)))
+        (sent,) = api.requests()
+    assert str(broken).startswith(sentence)
+    assert (broken.status, broken.counts, broken.request_id) == (status, counts, sent["request_id"])
+
+
+def test_a_spend_limit_that_is_reached_within_an_answer_does_not_count() -> None:
+    error = "{type: rate_limit_error, error_code: enforced_spend_limit_reached}"
+    with fake_claude(f"replies: [{{text: One., stream_error: {error}}}]") as api:
+        broken = asyncio.run(failure(service(api.base_url, retries=5)))
+    assert str(broken).startswith("the spend limit of this Anthropic account is reached")
+    assert (broken.status, broken.counts) == (429, False)
+
+
+@pytest.mark.parametrize("clean", ["true", "false"])
+@pytest.mark.parametrize("events", range(15))
+def test_an_answer_cut_after_any_event_is_a_failure_that_counts_and_is_not_retried(events: int, clean: str) -> None:
+    said = "thinking: Hm., text: Wait., tool_use: [{name: echo, input: {message: hello}}]"
+    with fake_claude(f"replies: [{{{said}, cut: {{events: {events}, clean: {clean}}}}}]") as api:
+        broken = asyncio.run(failure(service(api.base_url, retries=5), request(tools=[ECHO])))
+        (sent,) = api.requests()
+    assert str(broken).startswith("Claude's answer broke off before its end; try again")
+    assert (broken.status, broken.counts, broken.request_id) == (None, True, sent["request_id"])
+
+
+def test_a_connection_closed_without_an_answer_is_tried_again_by_the_sdk() -> None:
+    with fake_claude("replies: [{fault: hang_up, times: 2}, {text: At last.}]") as api:
+        assert asyncio.run(ask(service(api.base_url, retries=2))).message.text.endswith("At last.")
+        assert [one["status"] for one in api.requests()] == [None, None, 200]
+
+
+def test_an_answer_that_is_garbage_is_a_failure_that_does_not_count() -> None:
+    with fake_claude("replies: [{fault: garbage}]") as api:
+        odd = asyncio.run(failure(service(api.base_url)))
+    assert str(odd) == f"Claude's API gave an answer that cannot be understood (request id {odd.request_id})"
+    assert (odd.status, odd.counts) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "answer", ["raw: <p>Welcome!</p>, content_type: text/html", "raw: '{}', content_type: application/json"]
+)
+def test_an_answer_that_is_no_stream_comes_from_another_address_than_the_apis(answer: str) -> None:
+    with fake_claude(f"replies: [{{{answer}}}]") as api:
+        odd = asyncio.run(failure(service(api.base_url)))
+    assert str(odd).startswith("there is no Messages API at the configured address: check claude.base_url")
+    assert not odd.counts
 
 
 @pytest.mark.parametrize(

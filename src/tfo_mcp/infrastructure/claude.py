@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse
@@ -28,17 +32,30 @@ _CONNECT_TIMEOUT = 5.0
 _LONGEST_WAIT = 60.0
 """Seconds of `retry-after` that a client would wait for; a longer wait is told, not slept."""
 
+_DAY = 86_400.0
+"""Seconds; a wait that is longer is not told in seconds."""
+
 _SHOWN = 500
 """Characters of the API's own words that an error repeats."""
 
-_SPEND_LIMITS = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached"})
-"""Codes of a 429 that lasts until somebody pays."""
+_SPEND_LIMITS = frozenset(
+    {"contract_spend_limit_reached", "enforced_spend_limit_reached", "linked_organization_spend_limit_reached"}
+)
+"""Codes of a 429 or 402 that lasts until somebody pays."""
 
 _TRANSIENT = frozenset({408, 409, 429})
 """The statuses below 500 that the SDK retries: when they stay, the API is at fault and not the request."""
 
+_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
+"""The types of blocks that no assistant's message may end with."""
+
 _EVENT_STATUS = {
     "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
     "rate_limit_error": 429,
     "timeout_error": 504,
     "overloaded_error": 529,
@@ -48,6 +65,7 @@ _EVENT_STATUS = {
 
 _SENTENCES = {
     401: "Claude's API rejected the key: check ANTHROPIC_API_KEY",
+    402: "Anthropic cannot bill this account: check its credit and its payment",
     403: "Claude's API does not let this key do that",
     404: "there is no Messages API at the configured address: check claude.base_url",
     413: "the conversation is too large for Claude's API: start a new one",
@@ -121,7 +139,7 @@ class AnthropicClaude:
                     complete = complete or event.type == "message_stop"
                 if complete:
                     return _response(stream.current_message_snapshot, request_id)
-            failure = _cut(request_id)
+                failure = _unfinished(stream.response, request_id)
         except Exception as error:  # noqa: BLE001  # the SDK trusts what it receives: a bad answer fails anyhow
             failure = _failure(error, request.model, request_id, secret=self._key)
         # Not raised inside `except`: the SDK's error holds the request, and with its headers the key.
@@ -169,10 +187,14 @@ async def _refuse_vain_retries(request: APIRequest, call_next: AsyncCallNext) ->
 
 
 def _seconds_to_wait(response: Response) -> float:
-    try:
-        return float(response.headers.get("retry-after", "0"))
-    except ValueError:  # it may be a date
-        return 0.0
+    """What the SDK would wait for: milliseconds before seconds, and seconds before a date."""
+    asked = response.headers.get("retry-after", "")
+    for header, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with suppress(ValueError):
+            return float(response.headers.get(header, "")) / unit
+    with suppress(ValueError, OverflowError):
+        return parsedate_to_datetime(asked).timestamp() - time.time()
+    return 0.0
 
 
 def _error_code(response: Response) -> object:
@@ -205,12 +227,15 @@ def _parameters(request: ClaudeRequest) -> dict[str, Any]:
 def _messages(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
     """What the API is to be told, without what it refuses: texts that say nothing, messages that are empty.
 
-    Neighbours of one role become one message, so that the answers to one message's tool calls, each
-    appended when it was there, stand together.
+    Nor may a message end in a thought, as one does that was cut while Claude was thinking. Neighbours of one
+    role become one message, so that the answers to one message's tool calls, each appended when it was there,
+    stand together.
     """
     merged: list[dict[str, Any]] = []
     for message in messages:
         content = [block.to_json() for block in message.content if not isinstance(block, Text) or block.text.strip()]
+        while message.role == "assistant" and content and content[-1]["type"] in _THOUGHTS:
+            content.pop()
         if not content:
             continue
         if merged and merged[-1]["role"] == message.role:
@@ -266,6 +291,12 @@ def _failure(error: Exception, model: str, request_id: str | None, *, secret: st
             return ClaudeFailure("Claude's API gave an answer that cannot be understood", request_id=request_id)
 
 
+def _unfinished(response: Response, request_id: str | None) -> ClaudeFailure:
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        return _cut(request_id)
+    return ClaudeFailure(_SENTENCES[404], request_id=request_id)
+
+
 def _cut(request_id: str | None) -> ClaudeFailure:
     return ClaudeFailure("Claude's answer broke off before its end; try again", request_id=request_id, counts=True)
 
@@ -289,7 +320,7 @@ def _sentence(error: APIStatusError, status: int, model: str) -> str:
         return f"Claude's API does not know the model {model[:200]!r}"
     if status == 429:  # noqa: PLR2004  # too many requests
         wait = _seconds_to_wait(error.response)
-        when = f"in {wait:g} s" if wait > 0 else "later"
+        when = f"in {math.ceil(wait)} s" if 0 < wait < _DAY else "later"
         return f"Claude's API limits the requests of this account; try again {when}"
     if status in _SENTENCES:
         return _SENTENCES[status]
