@@ -214,7 +214,7 @@ def _parameters(request: ClaudeRequest) -> dict[str, Any]:
         "messages": _messages(request.messages),
         "cache_control": {"type": "ephemeral"},
     }
-    if request.system:
+    if request.system and request.system.strip():
         parameters["system"] = request.system
     if request.tools:
         parameters["tools"] = [

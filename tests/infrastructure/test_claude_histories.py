@@ -1,0 +1,138 @@
+"""Whatever happens to a conversation, the next request of it is one that the API takes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import count
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.claude import FakeClaude, fake_claude
+from tfo_mcp.application.ports import ClaudeRequest
+from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.errors import ClaudeFailure
+from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
+from tfo_mcp.infrastructure.claude import AnthropicClaude
+from tfo_mcp.infrastructure.fake_claude.thoughts import seal
+
+MODEL = "claude-test-1"
+NEVER = 1_000_000
+"""Failures until a conversation closes."""
+
+said = st.text(min_size=1, max_size=20).filter(lambda text: text.strip() != "")
+anything = st.text(max_size=20)
+
+
+def thought(text: str) -> OpaqueBlock:
+    return OpaqueBlock({"type": "thinking", "thinking": text, "signature": seal(text)})
+
+
+def call(arguments: dict[str, str]) -> ToolUse:
+    """Its id is given when it is said: ids are never used twice."""
+    return ToolUse("", "echo", arguments)
+
+
+blocks = st.one_of(
+    anything.map(Text),
+    said.map(thought),
+    st.just(OpaqueBlock({"type": "redacted_thinking", "data": "abc"})),
+    st.dictionaries(anything, anything, max_size=2).map(call),
+)
+reasons = st.sampled_from(["end_turn", "tool_use", "max_tokens", "refusal", "pause_turn", "stop_sequence"])
+answers = st.tuples(st.lists(blocks, max_size=5), reasons)
+failures = st.sampled_from([400, 401, 404, 429, 500, 529, None])
+outcomes = st.one_of(answers, failures, st.sampled_from(["cancelled", "killed"]))
+
+
+@dataclass
+class Turn:
+    """One send: what is said, how each request of it ends, and how much of each round of tool calls is answered."""
+
+    message: str
+    outcomes: list[tuple[list[Block], str] | int | str | None]
+    results: list[list[str]] = field(default_factory=list[list[str]])
+
+
+turns = st.lists(
+    st.builds(
+        Turn,
+        said,
+        st.lists(outcomes, min_size=1, max_size=4),
+        st.lists(st.lists(anything, max_size=5), max_size=4),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+class World:
+    """A conversation as the handler drives it, each request sent to the stand-in as well."""
+
+    def __init__(self, claude: AnthropicClaude) -> None:
+        self.conversation = Conversation.create(principal="local", model=MODEL, system_prompt=None)
+        self._claude = claude
+        self._ids = count()
+
+    async def play(self, turn: Turn) -> None:
+        self.conversation.add_user_message(turn.message)
+        results = iter(turn.results)
+        for outcome in turn.outcomes:
+            self.conversation.request_sent()
+            await self._send()
+            if not isinstance(outcome, tuple):
+                return self._end(outcome)
+            message = self._answer(*outcome)
+            self.conversation.response_received(message)
+            uses = message.tool_uses if message.stop_reason == "tool_use" else ()
+            given = next(results, list[str]())
+            for use, result in zip(reversed(uses), given, strict=False):
+                self.conversation.add_tool_answer(ToolAnswer(use.id, result, is_error=result == ""))
+            if not uses or len(given) < len(uses):
+                return None
+        return None
+
+    async def _send(self) -> None:
+        request = ClaudeRequest(model=MODEL, max_tokens=1, system=None, messages=self.conversation.messages, tools=())
+        answer = await self._claude.create_message(request)
+        assert answer.usage.cache_read_tokens + answer.usage.cache_write_tokens + answer.usage.input_tokens > 0
+
+    def _answer(self, content: list[Block], reason: str) -> Message:
+        told = [
+            ToolUse(f"toolu_{next(self._ids)}", block.name, block.input) if isinstance(block, ToolUse) else block
+            for block in content
+        ]
+        return Message("assistant", told, usage=Usage(1, 1), model=MODEL, stop_reason=reason)
+
+    def _end(self, outcome: int | str | None) -> None:
+        if outcome == "killed":
+            self.conversation = Conversation(self.conversation.record(), self.conversation.messages)
+        elif outcome == "cancelled":
+            self.conversation.request_cancelled()
+        else:
+            assert not isinstance(outcome, str)
+            self.conversation.request_failed(ClaudeFailure("failed", status=outcome, counts=True), max_failures=NEVER)
+
+
+def service(api: FakeClaude) -> AnthropicClaude:
+    return AnthropicClaude(
+        api_key="key", base_url=api.base_url, timeout=20, max_retries=0, tracer_provider=lambda: None
+    )
+
+
+def test_whatever_cuts_cancels_kills_or_answers_a_turn_the_next_request_is_accepted() -> None:
+    with fake_claude() as api, asyncio.Runner() as runner:
+        claude = service(api)
+
+        @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(turns)
+        def always(played: list[Turn]) -> None:
+            world = World(claude)
+            for turn in played:
+                runner.run(world.play(turn))
+            assert world.conversation.state is not ConversationState.CLOSED
+
+        always()
+        runner.run(claude.close())
+        assert {request["status"] for request in api.requests()} == {200}
