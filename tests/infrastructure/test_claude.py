@@ -318,6 +318,26 @@ def test_usage_comes_from_the_end_of_the_answer_with_what_the_cache_read_and_wro
     assert again == Usage(input_tokens=0, output_tokens=12, cache_read_tokens=1033, cache_write_tokens=30)
 
 
+def test_fifty_turns_cost_at_most_a_quarter_of_what_they_would_without_the_cache() -> None:
+    async def scenario(claude: AnthropicClaude) -> Usage:
+        history: list[Message] = []
+        spent = Usage()
+        for turn in range(50):
+            history.append(Message("user", (Text(f"{turn}".ljust(1475, "x")),)))
+            answer = await claude.create_message(replace(request(*history), max_tokens=1000))
+            history.append(answer.message)
+            spent += answer.usage
+        await claude.close()
+        return spent
+
+    with fake_claude(f"replies: [{{text: {'y' * 1443}, times: 50}}]") as api:
+        spent = asyncio.run(scenario(service(api.base_url)))
+        assert [one["status"] for one in api.requests()] == [200] * 50
+    without = spent.input_tokens + spent.cache_read_tokens + spent.cache_write_tokens
+    paid = spent.input_tokens + 1.25 * spent.cache_write_tokens + 0.1 * spent.cache_read_tokens
+    assert paid / without <= 0.25
+
+
 @pytest.mark.parametrize("reason", ["refusal", "pause_turn", "model_context_window_exceeded", "stop_sequence"])
 def test_every_end_comes_back_with_its_reason_with_or_without_a_text(reason: str) -> None:
     async def scenario(claude: AnthropicClaude) -> list[Message]:

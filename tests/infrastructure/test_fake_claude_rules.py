@@ -167,6 +167,7 @@ def without(name: str) -> dict[str, Any]:
         (body(user("hi"), tool_choice={"type": "auto"}), "tool_choice: may only be specified while providing tools"),
         (body(user("hi"), tools=[ECHO], tool_choice={"type": "maybe"}), "tool_choice.type: Input should be 'auto'"),
         (body(user("hi"), tools=[ECHO], tool_choice={"type": "tool", "name": "a"}), "Tool 'a' not found in provided"),
+        (body(user("hi"), tools=[ECHO], tool_choice={"type": "tool", "name": ["echo"]}), "not found in provided tools"),
         (body({**user("hi"), "usage": {}}), "messages.0.usage: Extra inputs are not permitted"),
         (
             body(user({**text("x"), "parsed_output": 1})),

@@ -34,6 +34,9 @@ from tfo_mcp.infrastructure.fake_claude.script import Script
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_RECORDS = 200
+MAX_RECORDED = 128 * 1024 * 1024
+"""Bytes of bodies that are kept; beyond it the oldest requests are forgotten."""
+
 SECRET_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization", "cookie"})
 TOO_MANY_REQUESTS = 429
 NULL = msgspec.Raw(b"null")
@@ -128,7 +131,7 @@ class _StandIn:
     async def answer(self, request: Request) -> Response:
         record = self._received(request)
         try:
-            asked = await _asked(request, record)
+            asked = await self._asked(request, record)
         except Rejected as rejected:
             return _refused(rejected, record)
         reply = self._player.reply_to(asked)
@@ -142,7 +145,7 @@ class _StandIn:
     async def count(self, request: Request) -> Response:
         record = self._received(request)
         try:
-            asked = await _asked(request, record, only_counted=True)
+            asked = await self._asked(request, record, only_counted=True)
         except Rejected as rejected:
             return _refused(rejected, record)
         return _found({"input_tokens": asked.prefix.tokens}, record)
@@ -196,12 +199,13 @@ class _StandIn:
         self._records.append(record)
         return record
 
-
-async def _asked(request: Request, record: Record, *, only_counted: bool = False) -> Asked:
-    body = await _read(request)
-    record.body = _json_or_null(body)
-    check_headers(request.headers)
-    return parse(body, beta="anthropic-beta" in request.headers, only_counted=only_counted)
+    async def _asked(self, request: Request, record: Record, *, only_counted: bool = False) -> Asked:
+        body = await _read(request)
+        record.body = _json_or_null(body)
+        while len(self._records) > 1 and sum(len(one.body) for one in self._records) > MAX_RECORDED:
+            self._records.popleft()
+        check_headers(request.headers)
+        return parse(body, beta="anthropic-beta" in request.headers, only_counted=only_counted)
 
 
 async def _read(request: Request) -> bytes:

@@ -119,7 +119,7 @@ def _tool_choice(choice: Fields, request: Request) -> None:
         _refuse("tool_choice.type: Input should be 'auto', 'any', 'tool' or 'none'")
     if not request.tools and kind != "none":
         _refuse("tool_choice: may only be specified while providing tools")
-    if kind == "tool" and name not in {tool.name for tool in request.tools}:
+    if kind == "tool" and name not in [tool.name for tool in request.tools]:
         _refuse(f"Tool '{name}' not found in provided tools")
 
 

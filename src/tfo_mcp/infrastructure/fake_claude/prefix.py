@@ -66,7 +66,7 @@ def prefix_of(fields: Fields, model: Model) -> Prefix:
     lengths: list[int] = []
     written, above = 0, ""
     digest = hashlib.sha256(model.id.encode())
-    settings = _settings(fields, model)
+    settings = _settings(fields, model, parts)
     for part in parts:
         if part.level != above:
             digest.update(_SEPARATOR + msgspec.json.encode([part.level, *settings[part.level]]))
@@ -89,10 +89,10 @@ def _breakpoints(parts: Sequence[Part], lengths: Sequence[int], minimum: int) ->
             yield index, part.ttl
 
 
-def _settings(fields: Fields, model: Model) -> dict[str, list[object]]:
+def _settings(fields: Fields, model: Model, parts: Sequence[Part]) -> dict[str, list[object]]:
     """What is rendered into the prompt at the beginning of each level, beside its blocks."""
     effort = inner(fields, "output_config").get("effort") or model.default_effort
-    has_images = b'"type":"image"' in msgspec.json.encode(fields["messages"])
+    has_images = any(b'"type":"image"' in part.written for part in parts)
     return {
         "tools": [],
         "system": [fields.get("speed") or "standard"],
