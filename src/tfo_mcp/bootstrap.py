@@ -13,14 +13,31 @@ from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
 from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession, SendMessage
 from tfo_mcp.application.conversation_handler import ConversationHandler, TurnPolicy
-from tfo_mcp.application.queries import ListTools, Ping, ToolQueries, ping
+from tfo_mcp.application.health import Health
+from tfo_mcp.application.queries import (
+    Complete,
+    CompletionQueries,
+    GetPrompt,
+    ListPrompts,
+    ListResources,
+    ListResourceTemplates,
+    ListTools,
+    Ping,
+    PromptQueries,
+    ReadResource,
+    ResourceQueries,
+    ToolQueries,
+    ping,
+)
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.domain.prompt import PromptRegistry
+from tfo_mcp.domain.resource import ResourceRegistry
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
-from tfo_mcp.infrastructure.config import Loaded
+from tfo_mcp.infrastructure.config import Loaded, Settings, masked
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import report_unforeseen
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
@@ -31,10 +48,14 @@ from tfo_mcp.infrastructure.telemetry.client import make_telemetry
 from tfo_mcp.infrastructure.telemetry.options import telemetry_options
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
 from tfo_mcp.infrastructure.tools.echo import echo_tools
+from tfo_mcp.infrastructure.tools.file_resources import file_template
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
 from tfo_mcp.infrastructure.tools.roots import Roots, roots_in_force
 from tfo_mcp.infrastructure.tools.system import system_tools
 from tfo_mcp.presentation.connection import Connection
+from tfo_mcp.presentation.prompts import SERVER_PROMPTS
+from tfo_mcp.presentation.resources import ConversationResources, server_resources
+from tfo_mcp.presentation.routes import Feature, routes_with
 from tfo_mcp.presentation.sdk_door import SdkDoor
 from tfo_mcp.presentation.transport.stdio import StdioLimits, serve_stdio
 from tfo_mcp.presentation.wire import error_code
@@ -92,6 +113,7 @@ class Server:
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
+        conversations = SqlConversationRepository(self._storage)
         self._claude = AnthropicClaude(
             api_key=settings.claude.api_key.reveal(),
             base_url=settings.claude.base_url,
@@ -99,7 +121,19 @@ class Server:
             max_retries=settings.claude.max_retries,
             tracer_provider=self._telemetry.tracer_provider,
         )
-        tools = ToolRegistry(_tools(loaded, cwd=cwd))
+        roots = _roots(loaded, cwd=cwd)
+        blocking = ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool")
+        features = _features(settings)
+        tools = ToolRegistry(_tools(settings, roots))
+        prompts = PromptRegistry(SERVER_PROMPTS if "prompts" in features else ())
+        health = Health(__version__, {"storage": self._storage, "telemetry": self._telemetry, "claude": self._claude})
+        conversation_resources = ConversationResources(conversations, max_bytes=settings.tools.max_read_bytes)
+        resources = ResourceRegistry()
+        if "resources" in features:
+            resources = ResourceRegistry(
+                server_resources(_configuration(loaded), health.report),
+                [file_template(roots, _file_limits(settings), blocking), conversation_resources.template()],
+            )
 
         session_handler = SessionHandler(self._sessions, publisher, self._telemetry)
         tool_handler = ToolHandler(
@@ -107,12 +141,12 @@ class Server:
             JsonSchemas(),
             telemetry=self._telemetry,
             publisher=publisher,
-            executor=ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool"),
+            executor=blocking,
             timeout=settings.mcp.tool_timeout,
             report=report_unforeseen,
         )
         conversation_handler = ConversationHandler(
-            SqlConversationRepository(self._storage),
+            conversations,
             self._claude,
             tools,
             tool_handler,
@@ -126,15 +160,25 @@ class Server:
                 timeout=settings.claude.turn_timeout,
             ),
         )
+        page_size, timeout = settings.mcp.page_size, settings.mcp.tool_timeout
+        tool_queries = ToolQueries(tools, page_size=page_size)
+        resource_queries = ResourceQueries(resources, page_size=page_size, timeout=timeout)
+        prompt_queries = PromptQueries(prompts, page_size=page_size)
         bus = Bus(
             {
                 InitializeSession: Endpoint(session_handler.initialize, guarded=False),
                 ConfirmInitialized: Endpoint(session_handler.confirm, guarded=False),
                 CloseSession: Endpoint(session_handler.close),
                 Ping: Endpoint(ping, guarded=False),
-                ListTools: Endpoint(ToolQueries(tools).list_tools),
+                ListTools: Endpoint(tool_queries.list_tools),
                 CallTool: Endpoint(tool_handler.call),
                 SendMessage: Endpoint(conversation_handler.send),
+                ListResources: Endpoint(resource_queries.list_resources),
+                ListResourceTemplates: Endpoint(resource_queries.list_templates),
+                ReadResource: Endpoint(resource_queries.read),
+                ListPrompts: Endpoint(prompt_queries.list_prompts),
+                GetPrompt: Endpoint(prompt_queries.get_prompt),
+                Complete: Endpoint(CompletionQueries(prompts, resources, timeout=timeout).complete),
             },
             telemetry=self._telemetry,
             error_code=error_code,
@@ -145,6 +189,7 @@ class Server:
         door = SdkDoor(
             bus,
             self._telemetry,
+            routes=routes_with(features),
             name=settings.server.name,
             version=__version__,
             instructions=_INSTRUCTIONS,
@@ -219,16 +264,37 @@ class Server:
         await self._storage.close()
 
 
-def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
+def _features(settings: Settings) -> set[Feature]:
+    enabled: dict[Feature, bool] = {
+        "tools": settings.mcp.enable_tools,
+        "resources": settings.mcp.enable_resources,
+        "prompts": settings.mcp.enable_prompts,
+    }
+    return {feature for feature, is_on in enabled.items() if is_on}
+
+
+def _configuration(loaded: Loaded) -> dict[str, object]:
+    """What `config://server` shows."""
+    file = None if loaded.source is None else str(loaded.source)
+    return {"version": __version__, "file": file, "settings": masked(loaded.settings)}
+
+
+def _roots(loaded: Loaded, *, cwd: Path) -> Roots:
     settings = loaded.settings
-    roots = Roots(
+    return Roots(
         roots_in_force(settings.tools.roots, cwd),
         denied=[path for path in (settings.storage.folder, loaded.source, settings.logging.file) if path is not None],
     )
-    limits = FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
+
+
+def _file_limits(settings: Settings) -> FileLimits:
+    return FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
+
+
+def _tools(settings: Settings, roots: Roots) -> list[Tool]:
     return [
         *echo_tools(),
-        *file_tools(roots, limits),
+        *file_tools(roots, _file_limits(settings)),
         *system_tools(roots),
         *conversation_tools(
             default_model=settings.claude.default_model,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import mcp_types as types
@@ -29,16 +29,23 @@ _TURNS = 12
 _Context = ServerRequestContext[object, Any]
 
 
-def bare_server(identity: Members, tools: Sequence[Members]) -> Server[object]:
-    """A server that says the same of itself as ours (`identity` is an InitializeResult) and has the same tools.
+_Result = TypeVar("_Result", bound=types.Result)
 
-    What a tool gives for arguments that do not fit its schema, and what an unknown tool is, the SDK leaves to its
-    user: those calls get a bare result here, and the rules say what ours must answer in its place.
+
+def _giving(kind: type[_Result], result: Members) -> Callable[[_Context, object], Awaitable[_Result]]:
+    async def give(ctx: _Context, params: object) -> _Result:
+        return kind.model_validate(result)
+
+    return give
+
+
+def bare_server(introduction: Sequence[Members]) -> Server[object]:
+    """A server that says the same of itself as ours and offers the same; `introduction` is ours to `INTRODUCTION`.
+
+    What a tool gives for arguments that do not fit its schema, and what is unknown, the SDK leaves to its user:
+    those requests get a bare result here, and the rules say what ours must answer in its place.
     """
-    listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools])
-
-    async def list_tools(ctx: _Context, params: object) -> types.ListToolsResult:
-        return listed
+    identity, tools, resources, templates, prompts, read, prompt, completion = introduction
 
     async def call_tool(ctx: _Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         message = (params.arguments or {}).get("message")
@@ -48,6 +55,18 @@ def bare_server(identity: Members, tools: Sequence[Members]) -> Server[object]:
             content=[types.TextContent(type="text", text=message)], structured_content={"message": message}
         )
 
+    async def get_prompt(ctx: _Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        """Ours with another code in its fence."""
+        text = prompt["messages"][0]["content"]["text"].replace("\nx\n", f"\n{(params.arguments or {}).get('code')}\n")
+        content = {"type": "text", "text": text}
+        return types.GetPromptResult.model_validate({**prompt, "messages": [{"role": "user", "content": content}]})
+
+    async def complete(ctx: _Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+        """Of our languages, which are all, those that begin so."""
+        known = cast("list[str]", completion["completion"]["values"] if params.argument.name == "language" else [])
+        values = [value for value in known if value.startswith(params.argument.value.lower())]
+        return types.CompleteResult(completion=types.Completion(values=values, total=len(values), has_more=False))
+
     async def shut_down(ctx: _Context, params: object) -> types.EmptyResult:
         return types.EmptyResult()
 
@@ -55,8 +74,14 @@ def bare_server(identity: Members, tools: Sequence[Members]) -> Server[object]:
         identity["serverInfo"]["name"],
         version=identity["serverInfo"]["version"],
         instructions=identity["instructions"],
-        on_list_tools=list_tools,
+        on_list_tools=_giving(types.ListToolsResult, tools),
         on_call_tool=call_tool,
+        on_list_resources=_giving(types.ListResourcesResult, resources),
+        on_list_resource_templates=_giving(types.ListResourceTemplatesResult, templates),
+        on_read_resource=_giving(types.ReadResourceResult, read),
+        on_list_prompts=_giving(types.ListPromptsResult, prompts),
+        on_get_prompt=get_prompt,
+        on_completion=complete,
     )
     server.add_request_handler("shutdown", types.RequestParams, shut_down)
     return server

@@ -50,14 +50,37 @@ _METHODS = {
     "x" * 300: 1,
 }
 _PARAMS: dict[str, Members] = {
-    "resources/read": {"uri": "config://server"},
     "resources/subscribe": {"uri": "config://server"},
-    "prompts/get": {"name": "code_review", "arguments": {"code": "x"}},
     "logging/setLevel": {"level": "info"},
-    "completion/complete": {"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": "a", "value": "b"}},
     "subscriptions/listen": {"notifications": {"toolsListChanged": True}},
     "notifications/progress": {"progressToken": 1, "progress": 0.5},
 }
+_CHOICES: dict[str, tuple[Members, ...]] = {
+    "resources/read": (
+        {"uri": "config://server"},
+        {"uri": "config://server"},
+        {"uri": "CONFIG://server"},
+        {"uri": "conversation://none"},
+    ),
+    "prompts/get": (
+        {"name": "code_review", "arguments": {"code": "x"}},
+        {"name": "code_review", "arguments": {"code": "y = 1"}},
+        {"name": "code_review", "arguments": {"cod": "x"}},
+        {"name": "code_review"},
+        {"name": "nonsense", "arguments": {"code": "x"}},
+    ),
+    "completion/complete": (
+        {"ref": {"type": "ref/prompt", "name": "code_review"}, "argument": {"name": "language", "value": "Py"}},
+        {"ref": {"type": "ref/prompt", "name": "code_review"}, "argument": {"name": "code", "value": "b"}},
+        {"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": "a", "value": "b"}},
+        {"ref": {"type": "ref/resource", "uri": "nonsense://{a}"}, "argument": {"name": "a", "value": "b"}},
+    ),
+}
+"""Params of which one of several is taken."""
+
+LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
+"""Methods that take a cursor."""
+
 _NOTIFICATIONS = (
     "notifications/initialized",
     *("notifications/cancelled",) * 5,
@@ -96,6 +119,11 @@ _WRONG_ARGUMENTS: tuple[Members | None, ...] = (
 )  # fmt: skip
 _CAPABILITIES: tuple[Members, ...] = ({}, {"roots": {"listChanged": True}}, {"sampling": {}, "x": 1})
 _BAD_VERSIONS: tuple[Any, ...] = ("1.0", "2", "", "2.0 ", 2, None, True, ["2.0"], Raw("2.0"))
+
+
+def _copy(params: Members) -> Members:
+    """One that can be changed, down to the second level."""
+    return {name: dict(cast("Members", value)) if isinstance(value, dict) else value for name, value in params.items()}
 
 
 def scripts(seed: int | str, messages: int) -> Iterator[tuple[str, Script]]:
@@ -210,10 +238,12 @@ class _Client:
             params = self._call_params()
         elif method == "initialize":
             params = self._initialize_params()
-        elif method == "tools/list" and self._once_in(5):
+        elif method in LISTS and self._once_in(5):
             params = {"cursor": self._random.choice(("", "next", None, 5))}
+        elif method in _CHOICES:
+            params = _copy(self._random.choice(_CHOICES[method]))
         else:
-            params = dict(_PARAMS.get(method, {}))
+            params = _copy(_PARAMS.get(method, {}))
         if self._random.random() < self._enveloped:
             params["_meta"] = self._envelope()
         elif self._once_in(7):

@@ -12,22 +12,43 @@ from typing import cast
 
 from differential.messages import MAX_LINE, Members, Script
 from differential.rules import MAX_DEPTH
-from support.fakes import InMemorySessions
+from support.fakes import InMemoryConversations, InMemorySessions
 from support.server import Server, serving
 from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
 from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession
-from tfo_mcp.application.queries import ListTools, Ping, ToolQueries, ping
+from tfo_mcp.application.health import Health
+from tfo_mcp.application.queries import (
+    Complete,
+    CompletionQueries,
+    GetPrompt,
+    ListPrompts,
+    ListResources,
+    ListResourceTemplates,
+    ListTools,
+    Ping,
+    PromptQueries,
+    ReadResource,
+    ResourceQueries,
+    ToolQueries,
+    ping,
+)
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler
+from tfo_mcp.domain.prompt import PromptRegistry
+from tfo_mcp.domain.resource import ResourceRegistry
 from tfo_mcp.domain.tool import ToolRegistry
 from tfo_mcp.infrastructure.events import InProcessPublisher
 from tfo_mcp.infrastructure.schemas import JsonSchemas
 from tfo_mcp.infrastructure.telemetry.client import NullTelemetry
 from tfo_mcp.infrastructure.tools.echo import echo_tools
+from tfo_mcp.infrastructure.tools.file_resources import file_template
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
 from tfo_mcp.infrastructure.tools.roots import Roots
 from tfo_mcp.presentation.connection import Connection
+from tfo_mcp.presentation.prompts import SERVER_PROMPTS
+from tfo_mcp.presentation.resources import ConversationResources, server_resources
+from tfo_mcp.presentation.routes import ROUTES
 from tfo_mcp.presentation.sdk_door import SdkDoor
 from tfo_mcp.presentation.transport.framing import LineFramer
 from tfo_mcp.presentation.wire import error_code
@@ -45,8 +66,17 @@ HELLO = (
 INTRODUCTION = (
     HELLO,
     b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+    b'{"jsonrpc":"2.0","id":2,"method":"resources/list"}',
+    b'{"jsonrpc":"2.0","id":3,"method":"resources/templates/list"}',
+    b'{"jsonrpc":"2.0","id":4,"method":"prompts/list"}',
+    b'{"jsonrpc":"2.0","id":5,"method":"resources/read","params":{"uri":"config://server"}}',
+    b'{"jsonrpc":"2.0","id":6,"method":"prompts/get","params":{"name":"code_review","arguments":{"code":"x"}}}',
+    (
+        b'{"jsonrpc":"2.0","id":7,"method":"completion/complete","params":{"ref":{"type":"ref/prompt",'
+        b'"name":"code_review"},"argument":{"name":"language","value":""}}}'
+    ),
 )
-"""What tells what a server says of itself and which tools it has."""
+"""What tells what a server says of itself, what it has, and what the scripts ask of that."""
 
 
 class InProcess:
@@ -61,32 +91,56 @@ class InProcess:
         self._framer = LineFramer(MAX_LINE)
         telemetry = NullTelemetry()
         publisher = InProcessPublisher({})
-        tools = ToolRegistry([*echo_tools(), *file_tools(Roots([]), FileLimits(max_read_bytes=1, max_entries=1))])
+        roots, limits, executor = Roots([]), FileLimits(max_read_bytes=1, max_entries=1), ThreadPoolExecutor(1)
+        tools = ToolRegistry([*echo_tools(), *file_tools(roots, limits)])
+        prompts = PromptRegistry(SERVER_PROMPTS)
+        resources = ResourceRegistry(
+            server_resources({"it": "is"}, Health(__version__, {}).report),
+            [
+                file_template(roots, limits, executor),
+                ConversationResources(InMemoryConversations(), max_bytes=1).template(),
+            ],
+        )
         sessions = SessionHandler(InMemorySessions(), publisher, telemetry)
         tool_handler = ToolHandler(
             tools,
             JsonSchemas(),
             telemetry=telemetry,
             publisher=publisher,
-            executor=ThreadPoolExecutor(1),
+            executor=executor,
             timeout=30,
             report=self._report,
         )
+        tool_queries = ToolQueries(tools, page_size=100)
+        resource_queries = ResourceQueries(resources, page_size=100, timeout=30)
+        prompt_queries = PromptQueries(prompts, page_size=100)
         bus = Bus(
             {
                 InitializeSession: Endpoint(sessions.initialize, guarded=False),
                 ConfirmInitialized: Endpoint(sessions.confirm, guarded=False),
                 CloseSession: Endpoint(sessions.close),
                 Ping: Endpoint(ping, guarded=False),
-                ListTools: Endpoint(ToolQueries(tools).list_tools),
+                ListTools: Endpoint(tool_queries.list_tools),
                 CallTool: Endpoint(tool_handler.call),
+                ListResources: Endpoint(resource_queries.list_resources),
+                ListResourceTemplates: Endpoint(resource_queries.list_templates),
+                ReadResource: Endpoint(resource_queries.read),
+                ListPrompts: Endpoint(prompt_queries.list_prompts),
+                GetPrompt: Endpoint(prompt_queries.get_prompt),
+                Complete: Endpoint(CompletionQueries(prompts, resources, timeout=30).complete),
             },
             telemetry=telemetry,
             error_code=error_code,
             report=self._report,
         )
         door = SdkDoor(
-            bus, telemetry, name="differential", version=__version__, instructions="Be the same.", report=self._report
+            bus,
+            telemetry,
+            routes=ROUTES,
+            name="differential",
+            version=__version__,
+            instructions="Be the same.",
+            report=self._report,
         )
         self._connection = Connection(
             (door,),
@@ -144,8 +198,11 @@ class InProcess:
 
 def speak_to_process(folder: Path, script: Script, expected: Sequence[int]) -> list[list[Members]]:
     """A fresh `tfo-mcp serve`; the answers to each burst, those that nobody expects behind the last."""
-    limit = {"TELEMETRYFLOW_MCP_MCP_MAX_MESSAGE_SIZE": str(MAX_LINE)}
-    with serving(folder, env=limit) as server:
+    env = {
+        "TELEMETRYFLOW_MCP_MCP_MAX_MESSAGE_SIZE": str(MAX_LINE),
+        "TELEMETRYFLOW_MCP_STORAGE_FOLDER": str(folder.parent / "state"),  # one for all: `config://server` shows it
+    }
+    with serving(folder, env=env) as server:
         answers: list[list[Members]] = []
         for burst, count in zip(script, expected, strict=True):
             with suppress(BrokenPipeError):  # it is gone: then answers are missing

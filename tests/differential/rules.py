@@ -9,13 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, cast
 
-from differential.messages import MAX_LINE, Members
+from differential.messages import LISTS, MAX_LINE, Members
 
 MAX_DEPTH = 200
 """`mcp.max_depth`."""
 
 _SERVER_TOOLS: Final = {"echo": {"message"}, "read_file": {"path"}}
 """Tools that the scripts call, with the arguments that they require."""
+
+_SERVER_RESOURCE: Final = "config://server"
+_SERVER_PROMPT: Final = "code_review"
+"""What the scripts read and fill."""
 
 
 class Sent:
@@ -188,7 +192,9 @@ _INVALID = (
 _SIZE = "a line over mcp.max_message_size: -32600, id null; the rest of the line is skipped, never held"
 _NOT_NOW = "an id that is already in flight; a request before initialize; a second initialize: -32600"
 _CLOSING = "a request while Closing: -32000"
-_PARAMS = "unknown tool, prompt, resource, cursor; malformed params: -32602, naming what was wrong"
+_PARAMS = (
+    "unknown tool, prompt, resource, cursor; missing prompt argument; malformed params: -32602, naming what was wrong"
+)
 _ARGUMENTS = "tool arguments against their schema: a result with isError: true that says which field and why"
 _ONE_ANSWER = "every accepted request gets exactly one answer, unless it was cancelled"
 
@@ -235,6 +241,29 @@ def _misses(sent: Sent) -> tuple[str, ...]:
     return tuple(sorted(wrong | (given.keys() - required)))
 
 
+def _is_answered(sent: Sent, method: str, answer: Members) -> bool:
+    return sent.method == method and "result" in answer
+
+
+def _fills(sent: Sent) -> bool:
+    """Whether the arguments of `prompts/get` are as the prompt has them."""
+    given: Members = sent.params.get("arguments") or {}
+    return given.keys() == {"code"} and given["code"].strip() != ""
+
+
+def _reference(sent: Sent) -> str:
+    reference: Members = sent.params["ref"]
+    return reference["name"] if reference["type"] == "ref/prompt" else reference["uri"]
+
+
+def _completes(sent: Sent) -> bool:
+    """Whether there is an argument to complete."""
+    known: Members = {_SERVER_PROMPT: {"code", "language", "focus"}}
+    return sent.params["ref"]["type"] == "ref/prompt" and sent.params["argument"]["name"] in known.get(
+        _reference(sent), ()
+    )
+
+
 ASKED: Final = (
     AskedRule("cancelled", _ONE_ANSWER, lambda _s, state, _: state.place in state.cancelled, lambda _: None),
     AskedRule("closing", _CLOSING, _is_too_late, lambda s: Demand(s.id, -32000)),
@@ -258,11 +287,33 @@ ASKED: Final = (
         lambda s: Demand(s.id, None, _misses(s)),
     ),
     AskedRule(
+        "unknown resource",
+        _PARAMS,
+        lambda s, _, answer: _is_answered(s, "resources/read", answer) and s.params["uri"] != _SERVER_RESOURCE,
+        lambda s: Demand(s.id, -32602, (repr(s.params["uri"]),)),
+    ),
+    AskedRule(
+        "unknown prompt",
+        _PARAMS,
+        lambda s, _, answer: _is_answered(s, "prompts/get", answer) and s.params["name"] != _SERVER_PROMPT,
+        lambda s: Demand(s.id, -32602, (repr(s.params["name"]),)),
+    ),
+    AskedRule(
+        "prompt arguments",
+        _PARAMS,
+        lambda s, _, answer: _is_answered(s, "prompts/get", answer) and not _fills(s),
+        lambda s: Demand(s.id, -32602, (repr(s.params["name"]), "argument")),
+    ),
+    AskedRule(
+        "unknown reference",
+        _PARAMS,
+        lambda s, _, answer: _is_answered(s, "completion/complete", answer) and not _completes(s),
+        lambda s: Demand(s.id, -32602, (repr(_reference(s)),)),
+    ),
+    AskedRule(
         "unknown cursor",
         _PARAMS,
-        lambda s, _, answer: (
-            s.method == "tools/list" and "result" in answer and isinstance(s.params.get("cursor"), str)
-        ),
+        lambda s, _, answer: s.method in LISTS and "result" in answer and isinstance(s.params.get("cursor"), str),
         lambda s: Demand(s.id, -32602, ("cursor",)),
     ),
 )

@@ -50,9 +50,9 @@ async def speak_in_process(script: Script, expected: Sequence[int]) -> list[list
 
 
 async def bare_like_ours(speak: Speak) -> Server[object]:
-    """The SDK's server that says the same of itself as ours and has the same tools."""
-    [[hello, listed]] = await speak((INTRODUCTION,), [len(INTRODUCTION)])
-    return bare_server(hello["result"], listed["result"]["tools"])
+    """The SDK's server that says the same of itself as ours and offers the same."""
+    [answers] = await speak((INTRODUCTION,), [len(INTRODUCTION)])
+    return bare_server([answer["result"] for answer in sorted(answers, key=lambda answer: answer["id"])])
 
 
 async def check(bare: Server[object], name: str, script: Script, speak: Speak, tally: Tally) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfo_mcp.domain.conversation import Conversation, ConversationRecord
+from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationSummary
 from tfo_mcp.domain.errors import ConversationBusy
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
@@ -24,6 +24,26 @@ class InMemoryConversations:
             return None
         record, messages = self._rows[conversation_id]
         return Conversation(record, messages) if record.principal == principal else None
+
+    async def newest(
+        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
+    ) -> Sequence[ConversationSummary]:
+        mine = [record for record, _ in self._rows.values() if record.principal == principal]
+        mine.sort(key=lambda record: (record.created_at, record.id), reverse=True)
+        if after is not None:
+            ids = [record.id for record in mine]
+            mine = mine[ids.index(after) + 1 :] if after in ids else []
+        return [
+            ConversationSummary(
+                id=record.id,
+                model=record.model,
+                state=record.state,
+                created_at=record.created_at,
+                updated_at=record.updated_at,
+            )
+            for record in mine
+            if record.id.startswith(prefix)
+        ][:limit]
 
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
         stored = self._rows.get(conversation.id)

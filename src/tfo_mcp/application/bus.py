@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from tfo_mcp.application.ports import AttributeValue, Client, Span, Telemetry, TraceContext
-from tfo_mcp.domain.errors import DomainError, InternalError
+from tfo_mcp.domain.errors import DomainError, InternalError, ResourceUnavailable
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
 from tfo_mcp.domain.session import Session
@@ -140,7 +140,8 @@ class Bus:
             raise InternalError(error_id) from error
 
     def _classify(self, error: DomainError) -> tuple[Outcome, str]:
-        return ("failed" if isinstance(error, InternalError) else "invalid"), str(self._error_code(error))
+        failed = isinstance(error, InternalError | ResourceUnavailable)
+        return ("failed" if failed else "invalid"), str(self._error_code(error))
 
 
 def _attributes(info: RequestInfo) -> dict[str, AttributeValue]:

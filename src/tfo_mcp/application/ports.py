@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation import Conversation, ConversationSummary
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.health import ComponentHealth
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Message, Usage
 from tfo_mcp.domain.session import Session
@@ -114,6 +115,19 @@ class ConversationRepository(Protocol):
         """
         ...
 
+    async def newest(
+        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
+    ) -> Sequence[ConversationSummary]:
+        """At most `limit` of the principal's conversations, those created last first.
+
+        With `after`, those behind that one; none where the principal has it not. With `prefix`, those whose id
+        begins so.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        ...
+
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
         """Commit row, new messages and events in one transaction; returns the events.
 
@@ -165,6 +179,17 @@ class ClaudeService(Protocol):
             ClaudeNotConfigured: there is no key.
             ClaudeFailure: the API refused it, or could not be reached, after the last retry.
         """
+        ...
+
+
+# --- health ------------------------------------------------------------------------------------------
+
+
+class HealthSource(Protocol):
+    """A part of the server that knows how it is."""
+
+    async def health(self) -> ComponentHealth:
+        """As it is now, within seconds whatever is wrong; does not raise."""
         ...
 
 

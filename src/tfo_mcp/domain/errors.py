@@ -9,7 +9,12 @@ DomainError
 ├── SessionClosing                 the server is on its way out
 ├── InvalidParams                  the message's content cannot be right
 │   ├── UnknownTool
+│   ├── UnknownResource
+│   ├── UnknownPrompt
+│   ├── InvalidPromptArgument      missing, unknown, or not what it may be
+│   ├── UnknownReference           nothing can be completed there
 │   └── UnknownCursor
+├── ResourceUnavailable            it may be there, but cannot be read now
 ├── InternalError                  unforeseen; carries an error id, never a text
 ├── InvalidTransition              a state machine was asked for an edge that it has not
 └── ToolFailure                    a tool could not do it; a sentence that the model can act on
@@ -80,11 +85,56 @@ class UnknownTool(InvalidParams):
         super().__init__(f"unknown tool: {name[:200]!r}")
 
 
+class UnknownResource(InvalidParams):
+    """No resource has this URI, and no template fits it, or nothing is there.
+
+    Attributes:
+        uri: which.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"unknown resource: {uri[:200]!r}")
+        self.uri = uri
+
+
+class UnknownPrompt(InvalidParams):
+    """No prompt has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown prompt: {name[:200]!r}")
+
+
+class InvalidPromptArgument(InvalidParams):
+    """An argument of a prompt cannot be right; `why` is the rest of a sentence about the prompt."""
+
+    def __init__(self, prompt: str, why: str) -> None:
+        super().__init__(f"prompt {prompt!r} {why}")
+
+
+class UnknownReference(InvalidParams):
+    """What is to be completed is no argument of a prompt and no variable of a template here."""
+
+    def __init__(self, what: str, argument: str) -> None:
+        super().__init__(f"{what[:200]!r} has no argument {argument[:200]!r} that could be completed")
+
+
 class UnknownCursor(InvalidParams):
     """The server has not given this cursor out."""
 
     def __init__(self, cursor: str) -> None:
         super().__init__(f"unknown cursor: {cursor[:200]!r}")
+
+
+class ResourceUnavailable(DomainError):
+    """A resource that may be there, and cannot be read now.
+
+    Attributes:
+        uri: which.
+    """
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(f"{uri[:200]!r} cannot be read now: {why}")
+        self.uri = uri
 
 
 class InternalError(DomainError):

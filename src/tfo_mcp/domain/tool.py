@@ -43,14 +43,18 @@ class ToolResult:
     is_error: bool = False
 
 
-class ToolContext(Protocol):
-    """What a running tool may ask of the server."""
-
-    principal: str
+class Abandonable(Protocol):
+    """Work in a thread that somebody waits for, or no longer does."""
 
     def check(self) -> None:
         """Raise when the call was cancelled or is over its deadline; for threads, cheap enough for loops."""
         ...
+
+
+class ToolContext(Abandonable, Protocol):
+    """What a running tool may ask of the server."""
+
+    principal: str
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Tell a client that asked for it how far the call is; from coroutines only."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse
 from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
+from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
 from tfo_mcp.domain.message import Message, Text, Usage, block_from_json
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class AnthropicClaude:
         self._max_retries = max_retries
         self._tracer_provider = tracer_provider
         self._loading: asyncio.Task[AsyncAnthropic] | None = None
+        self._last_success: float | None = None
+        self._last_failure: tuple[float, int | None] | None = None
 
     def check_configured(self) -> None:
         """Guard of every send.
@@ -138,12 +141,33 @@ class AnthropicClaude:
                 async for event in stream:
                     complete = complete or event.type == "message_stop"
                 if complete:
-                    return _response(stream.current_message_snapshot, request_id)
+                    response = _response(stream.current_message_snapshot, request_id)
+                    self._last_success = time.time()
+                    return response
                 failure = _unfinished(stream.response, request_id)
         except Exception as error:  # noqa: BLE001  # the SDK trusts what it receives: a bad answer fails anyhow
             failure = _failure(error, request.model, request_id, secret=self._key)
+        self._last_failure = time.time(), failure.status
         # Not raised inside `except`: the SDK's error holds the request, and with its headers the key.
         raise failure
+
+    async def health(self) -> ComponentHealth:
+        """Whether there is a key, and how the last requests went; asks the API nothing."""
+        failed_at, failed_with = self._last_failure or (None, None)
+        details = {
+            "key_present": bool(self._key),
+            "last_success_at": moment(self._last_success),
+            "last_failure_at": moment(failed_at),
+            "last_failure_status": failed_with,
+        }
+        try:
+            self.check_configured()
+        except ClaudeNotConfigured:
+            return ComponentHealth(HealthStatus.DISABLED, details)
+        except ClaudeFailure:
+            return ComponentHealth(HealthStatus.DEGRADED, details)
+        failing = failed_at is not None and failed_at > (self._last_success or 0.0)
+        return ComponentHealth(HealthStatus.DEGRADED if failing else HealthStatus.HEALTHY, details)
 
     async def close(self) -> None:
         """Close the connections; requests under way fail. An SDK that is still being imported has none."""

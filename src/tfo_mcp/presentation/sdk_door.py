@@ -37,7 +37,7 @@ from tfo_mcp.application.ports import Telemetry
 from tfo_mcp.domain.errors import DomainError
 from tfo_mcp.domain.session import SessionState
 from tfo_mcp.presentation.connection import Connection
-from tfo_mcp.presentation.routes import NOTIFICATIONS, ROUTES, Route
+from tfo_mcp.presentation.routes import NOTIFICATIONS, Route
 from tfo_mcp.presentation.transport.parser import Notification, Request
 from tfo_mcp.presentation.wire import error_of, trace_context
 
@@ -48,7 +48,17 @@ if TYPE_CHECKING:
 _opens_stateless: Final = sdk._has_modern_envelope  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 _late_initialize_data: Final = sdk._initialize_after_modern_data  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
-_CONSTRUCTOR_NAMES: Final = {"ping": "on_ping", "tools/list": "on_list_tools", "tools/call": "on_call_tool"}
+_CONSTRUCTOR_NAMES: Final = {
+    "ping": "on_ping",
+    "tools/list": "on_list_tools",
+    "tools/call": "on_call_tool",
+    "resources/list": "on_list_resources",
+    "resources/templates/list": "on_list_resource_templates",
+    "resources/read": "on_read_resource",
+    "prompts/list": "on_list_prompts",
+    "prompts/get": "on_get_prompt",
+    "completion/complete": "on_completion",
+}
 """What the SDK's `Server` calls the handlers whose params it has models for; others are registered as they are."""
 
 _BUILT_IN: Final = ("initialize", "server/discover")
@@ -70,6 +80,7 @@ class SdkDoor:
     """Takes every message.
 
     Args:
+        routes: the methods that it serves; what the server says that it can follows from them.
         name, version, instructions: what the server says of itself.
         report: told of what was unforeseen, with its error id, before it is masked.
     """
@@ -79,6 +90,7 @@ class SdkDoor:
         bus: Bus,
         telemetry: Telemetry,
         *,
+        routes: Mapping[str, Route],
         name: str,
         version: str,
         instructions: str,
@@ -87,10 +99,13 @@ class SdkDoor:
         self._bus = bus
         self._telemetry = telemetry
         self._report = report
-        handlers = {method: partial(self._handle, route) for method, route in ROUTES.items() if method not in _BUILT_IN}
-        known: dict[str, Any] = {argument: handlers[method] for method, argument in _CONSTRUCTOR_NAMES.items()}
+        self._routes = routes
+        handlers = {method: partial(self._handle, route) for method, route in routes.items() if method not in _BUILT_IN}
+        known: dict[str, Any] = {
+            _CONSTRUCTOR_NAMES[method]: handlers[method] for method in handlers if method in _CONSTRUCTOR_NAMES
+        }
         # 2026-07-28 wants the hints on every result that may be kept; these are the SDK's own defaults: keep nothing.
-        hints: dict[Any, CacheHint] = {method: CacheHint() for method in CACHEABLE_METHODS if method in ROUTES}
+        hints: dict[Any, CacheHint] = {method: CacheHint() for method in CACHEABLE_METHODS if method in routes}
         self._server: Server[_Call] = Server(
             name, version=version, instructions=instructions, cache_hints=hints, **known
         )
@@ -201,7 +216,7 @@ class SdkDoor:
             info.protocol_version = result["protocolVersion"]
             agreed = {**(ctx.params or {}), "protocolVersion": info.protocol_version}
             ctx.lifespan_context.recorded = True
-            await self._bus.dispatch(ROUTES["initialize"].message(agreed), info)
+            await self._bus.dispatch(self._routes["initialize"].message(agreed), info)
         except DomainError as error:
             raise MCPError(*error_of(error)) from error
         return result
@@ -210,7 +225,7 @@ class SdkDoor:
         """Around the SDK's `server/discover`: guarded and recorded as every other request."""
         result = await call_next(ctx)
         if ctx.method == "server/discover" and ctx.request_id is not None:
-            await self._dispatch(ROUTES[ctx.method], ctx)
+            await self._dispatch(self._routes[ctx.method], ctx)
         return result
 
     async def _notified(self, message: Callable[[Mapping[str, Any]], object], ctx: _Context, _params: object) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tfo_mcp.application.pages import Page
 from tfo_mcp.application.ports import TraceContext
+from tfo_mcp.application.queries import FilledPrompt, ReadContent
 from tfo_mcp.domain import errors
+from tfo_mcp.domain.completion import Completion
+from tfo_mcp.domain.prompt import Prompt
+from tfo_mcp.domain.resource import Resource, ResourceTemplate
 from tfo_mcp.domain.tool import Tool, ToolResult
 
 PARSE_ERROR: Final = -32700
@@ -22,6 +28,7 @@ ERROR_CODES: Final[Mapping[type[errors.DomainError], int]] = {
     errors.SessionClosing: CONNECTION_CLOSED,
     errors.InvalidParams: INVALID_PARAMS,
     errors.ToolFailure: INVALID_PARAMS,  # only where no tool stands around it to make a result of it
+    errors.ResourceUnavailable: INTERNAL_ERROR,
     errors.InternalError: INTERNAL_ERROR,
     errors.InvalidTransition: INTERNAL_ERROR,
 }
@@ -39,6 +46,8 @@ def error_code(error: errors.DomainError) -> int:
 def error_of(error: errors.DomainError) -> tuple[int, str, object]:
     """`error` as JSON-RPC's (code, message, data); data is None where there is none."""
     code = error_code(error)
+    if isinstance(error, errors.UnknownResource | errors.ResourceUnavailable):
+        return code, str(error), {"uri": error.uri}
     if code == INTERNAL_ERROR:
         error_id = error.error_id if isinstance(error, errors.InternalError) else None
         return code, "Internal error", None if error_id is None else {"errorId": error_id}
@@ -50,9 +59,13 @@ def empty(_result: object) -> dict[str, Any]:
     return {}
 
 
-def tool_list(tools: Sequence[Tool]) -> dict[str, Any]:
+def _list(name: str, items: Sequence[dict[str, Any]], next_cursor: str | None) -> dict[str, Any]:
+    return {name: items} if next_cursor is None else {name: items, "nextCursor": next_cursor}
+
+
+def tool_list(page: Page[Tool]) -> dict[str, Any]:
     """`ListToolsResult`."""
-    return {"tools": [_tool(tool) for tool in tools]}
+    return _list("tools", [_tool(tool) for tool in page.items], page.next_cursor)
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -80,6 +93,60 @@ def tool_result(result: ToolResult) -> dict[str, Any]:
     if result.structured is not None:
         shape["structuredContent"] = dict(result.structured)
     return shape
+
+
+def resource_list(page: Page[Resource]) -> dict[str, Any]:
+    """`ListResourcesResult`."""
+    shapes = [{"uri": item.uri, **_described(item), "mimeType": item.mime_type} for item in page.items]
+    return _list("resources", shapes, page.next_cursor)
+
+
+def template_list(page: Page[ResourceTemplate]) -> dict[str, Any]:
+    """`ListResourceTemplatesResult`."""
+    shapes = [{"uriTemplate": item.uri_template, **_described(item)} for item in page.items]
+    for shape, item in zip(shapes, page.items, strict=True):
+        if item.mime_type is not None:
+            shape["mimeType"] = item.mime_type
+    return _list("resourceTemplates", shapes, page.next_cursor)
+
+
+def _described(item: Resource | ResourceTemplate | Prompt) -> dict[str, Any]:
+    return {"name": item.name, "title": item.title, "description": item.description}
+
+
+def resource_contents(read: ReadContent) -> dict[str, Any]:
+    """`ReadResourceResult`: one text, or one blob in base64."""
+    data = read.content.data
+    part = {"text": data} if isinstance(data, str) else {"blob": b64encode(data).decode("ascii")}
+    return {"contents": [{"uri": read.uri, "mimeType": read.content.mime_type, **part}]}
+
+
+def prompt_list(page: Page[Prompt]) -> dict[str, Any]:
+    """`ListPromptsResult`."""
+    return _list(
+        "prompts", [{**_described(item), "arguments": _arguments(item)} for item in page.items], page.next_cursor
+    )
+
+
+def _arguments(prompt: Prompt) -> list[dict[str, Any]]:
+    return [
+        {"name": argument.name, "description": argument.description, "required": argument.required}
+        for argument in prompt.arguments
+    ]
+
+
+def prompt_result(filled: FilledPrompt) -> dict[str, Any]:
+    """`GetPromptResult`: one message by the user."""
+    content = {"type": "text", "text": filled.text}
+    return {"description": filled.prompt.description, "messages": [{"role": "user", "content": content}]}
+
+
+def completion_result(completion: Completion) -> dict[str, Any]:
+    """`CompleteResult`."""
+    shape: dict[str, Any] = {"values": list(completion.values), "hasMore": completion.has_more}
+    if completion.total is not None:
+        shape["total"] = completion.total
+    return {"completion": shape}
 
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")

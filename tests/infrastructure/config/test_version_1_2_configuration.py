@@ -67,9 +67,9 @@ def test_a_file_with_everything_loads_with_one_warning(tmp_path: Path) -> None:
     (warning,) = loaded.warnings
     assert warning == (
         "settings of version 1.2 that have no effect any more: analytics, cache, claude.temperature, database, "
-        "mcp.enable_logging, mcp.enable_prompts, mcp.enable_resources, mcp.enable_sampling, mcp.enable_tools, "
-        "mcp.protocol_version, queue, server.debug, server.host, server.port, server.read_timeout, "
-        "server.version, server.write_timeout, telemetry.api_key, telemetry.batch_max_size, "
+        "mcp.enable_logging, mcp.enable_sampling, mcp.protocol_version, queue, server.debug, server.host, "
+        "server.port, server.read_timeout, server.version, server.write_timeout, telemetry.api_key, "
+        "telemetry.batch_max_size, "
         "telemetry.batch_timeout_ms, telemetry.enable_exemplars, telemetry.enable_logs, "
         "telemetry.enable_metrics, telemetry.enable_traces, telemetry.max_retries, telemetry.rate_limit, "
         "telemetry.retry_backoff_ms, telemetry.retry_enabled, telemetry.service_version, telemetry_mcp; "
@@ -114,6 +114,14 @@ def test_the_one_transport_there_is_needs_no_warning(tmp_path: Path) -> None:
     assert load(tmp_path, "server: {transport: }\ncache:\n").warnings == ()
     (warning,) = load(tmp_path, "server: {transport: STDIO, host: localhost, port: 8080}").warnings
     assert warning == "settings of version 1.2 that have no effect any more: server.host, server.port"
+
+
+def test_what_is_switched_off_there_stays_off(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "mcp: {enable_tools: false, enable_resources: false, enable_prompts: false}")
+
+    settings = loaded.settings.mcp
+    assert (settings.enable_tools, settings.enable_resources, settings.enable_prompts) == (False, False, False)
+    assert loaded.warnings == ()
 
 
 def test_variables_that_have_gone_are_named_in_the_same_warning(tmp_path: Path) -> None:

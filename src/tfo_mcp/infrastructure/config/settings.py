@@ -102,6 +102,10 @@ class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    enable_tools: Annotated[bool, Meta(description="Offer tools. Off: their methods are unknown.")] = True
+    enable_resources: Annotated[bool, Meta(description="Offer resources. Off: their methods are unknown.")] = True
+    enable_prompts: Annotated[bool, Meta(description="Offer prompts. Off: their methods are unknown.")] = True
+    page_size: Annotated[int, Meta(ge=1, le=1000, description="Items on one page of a list.")] = 100
     tool_timeout: Annotated[
         float, Meta(gt=0, le=86_400, description="Seconds that a tool may take which has no limit of its own.")
     ] = 30.0

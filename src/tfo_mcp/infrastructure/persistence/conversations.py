@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState
+from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState, ConversationSummary
 from tfo_mcp.domain.errors import ConversationBusy
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
@@ -33,6 +33,20 @@ class SqlConversationRepository:
         """
         async with self._storage.read() as connection:
             return await _load(connection, conversation_id, principal)
+
+    async def newest(
+        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
+    ) -> Sequence[ConversationSummary]:
+        """At most `limit` of the principal's conversations, those created last first.
+
+        With `after`, those behind that one; none where the principal has it not. With `prefix`, those whose id
+        begins so.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        async with self._storage.read() as connection:
+            return await _newest(connection, principal, limit, after, prefix)
 
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
         """Commit row, new messages and events in one transaction; returns the events.
@@ -67,6 +81,37 @@ async def _load(connection: AsyncConnection, conversation_id: str, principal: st
     )
     fields: dict[str, Any] = {**row, "state": ConversationState(row["state"])}
     return Conversation(ConversationRecord(**fields), [_message(message) for message in history.mappings()])
+
+
+async def _newest(
+    connection: AsyncConnection, principal: str, limit: int, after: str | None, prefix: str
+) -> Sequence[ConversationSummary]:
+    from sqlalchemy import func, select, tuple_
+
+    from tfo_mcp.infrastructure.persistence.schema import conversations
+
+    columns = conversations.c
+    mine = columns.principal == principal
+    wanted = select(columns.id, columns.model, columns.state, columns.created_at, columns.updated_at).where(mine)
+    if prefix:
+        wanted = wanted.where(func.substr(columns.id, 1, len(prefix)) == prefix)
+    if after is not None:
+        found = await connection.execute(select(columns.created_at, columns.id).where(mine, columns.id == after))
+        last = found.one_or_none()
+        if last is None:
+            return ()
+        wanted = wanted.where(tuple_(columns.created_at, columns.id) < tuple_(*last))
+    rows = await connection.execute(wanted.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit))
+    return [
+        ConversationSummary(
+            id=row["id"],
+            model=row["model"],
+            state=ConversationState(row["state"]),
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+        )
+        for row in rows.mappings()
+    ]
 
 
 async def _append(connection: AsyncConnection, conversation: Conversation) -> None:

@@ -10,13 +10,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,6 +30,9 @@ _T = TypeVar("_T")
 
 _RETRY_AFTER = 1.0
 """Seconds in which a failed opening is not tried again: whoever asks is told the same."""
+
+_PROBE_TIMEOUT = 2.0
+"""Seconds that storage has to show that it takes writes."""
 
 _SHUTTING_DOWN = "storage is closed, because the server is shutting down"
 
@@ -51,6 +55,9 @@ class Storage:
         self._problem: str | None = None
         self._retry_at = 0.0
         self._closed = False
+        self._last_failure: tuple[float, str] | None = None
+        self._write_failed = False
+        self._probe: asyncio.Task[str | None] | None = None
 
     async def open(self) -> None:
         """Open it where it is not open yet: import, migrate, connect, all in a thread.
@@ -78,8 +85,9 @@ class Storage:
             StorageUnavailable: the database cannot be opened or read.
         """
         database = await self._opened()
-        async with database.read() as connection:
-            yield connection
+        with self._noted():
+            async with database.read() as connection:
+                yield connection
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]) -> _T:
         """Run `work` in a write transaction of its own; returns what `committed` returns.
@@ -107,9 +115,57 @@ class Storage:
     async def _transact(
         self, database: Database, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]
     ) -> _T:
-        async with database.write() as connection:
-            await work(connection)
+        with self._noted(writing=True):
+            async with database.write() as connection:
+                await work(connection)
         return committed()
+
+    @contextmanager
+    def _noted(self, *, writing: bool = False) -> Generator[None]:
+        """Remember what goes wrong inside, for those who ask how storage is."""
+        try:
+            yield
+        except StorageUnavailable as error:
+            self._last_failure = time.time(), str(error)
+            self._write_failed = self._write_failed or writing
+            raise
+        self._write_failed = self._write_failed and not writing
+
+    async def health(self) -> ComponentHealth:
+        """Whether it takes writes now, by a transaction that changes nothing; opens it where nobody has."""
+        probe = self._probe
+        if probe is None or probe.done():
+            probe = self._probe = asyncio.create_task(self._try_to_write())
+        done, _ = await asyncio.wait([probe], timeout=_PROBE_TIMEOUT)
+        problem = probe.result() if done else f"it has not taken a write for {_PROBE_TIMEOUT:g} seconds"
+        if done and problem is not None:
+            status = HealthStatus.UNHEALTHY
+        elif problem is not None or self._write_failed:
+            status = HealthStatus.DEGRADED
+        else:
+            status = HealthStatus.HEALTHY
+        failed_at, failure = self._last_failure or (None, None)
+        details = {
+            "path": str(self.path),
+            "open": self._database is not None,
+            "writable": problem is None,
+            "problem": problem,
+            "last_failure": failure,
+            "last_failure_at": moment(failed_at),
+        }
+        return ComponentHealth(status, details)
+
+    async def _try_to_write(self) -> str | None:
+        """Why not, or None."""
+        try:
+            database = await self._opened()
+            async with database.turn, database.write():
+                return None
+        except StorageUnavailable as error:
+            return str(error)
+        except Exception:
+            _logger.exception("storage could not be probed")
+            return "it cannot be probed, for a reason that the log tells"
 
     async def _opened(self) -> Database:
         if self._database is not None:
@@ -146,6 +202,7 @@ class Storage:
 
     def _failed(self, problem: str) -> None:
         self._problem = problem
+        self._last_failure = time.time(), problem
         self._retry_at = time.monotonic() + _RETRY_AFTER
 
     def _import_and_open(self) -> Database:

@@ -116,6 +116,11 @@ class Aggregate:
             point.add(value)
             self.changes += 1
 
+    def total(self, metric: Metric) -> int:
+        """What a counter has come to, over all attribute sets."""
+        with self._lock:
+            return int(sum(point.value for point in self._points.get(metric, ()) if isinstance(point, Sum)))
+
     def snapshot(self) -> Sequence[tuple[Metric, Sequence[Point]]]:
         """Every point as it is now, in copies."""
         with self._lock:
@@ -184,6 +189,7 @@ _TOOL = (names.TOOL, names.OUTCOME, names.ERROR_TYPE)
 _REQUEST = (
     names.METHOD,
     names.TOOL,
+    names.PROMPT,
     names.OUTCOME,
     names.ERROR_TYPE,
     names.PROTOCOL_VERSION,

@@ -14,8 +14,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.domain.health import ComponentHealth, HealthStatus
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.state_machine import StateMachine
+from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.conventions import PROTOCOL_VERSION, REASON
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
@@ -128,6 +130,22 @@ class MCPTelemetryClient:
                 self._provider = make_tracer_provider(self._recorder)
             return self._provider
 
+    async def health(self) -> ComponentHealth:
+        """Where the client is, and what became of what it recorded."""
+        pipeline, count = self._pipeline, self._aggregate.total
+        complaints = [] if pipeline is None else pipeline.complaints
+        details = {
+            "state": self.state.value,
+            "endpoint_set": self._options.endpoint is not None,
+            "spans_exported": count(names.SPANS_EXPORTED),
+            "spans_waiting": 0 if pipeline is None else pipeline.waiting,
+            "spans_dropped": count(names.SPANS_DROPPED),
+            "export_failures": count(names.EXPORT_FAILURES),
+            "problems": complaints,
+        }
+        ill = bool(complaints) or self.state is TelemetryState.DISABLED
+        return ComponentHealth(HealthStatus.DEGRADED if ill else HealthStatus.HEALTHY, details)
+
     # --- life ---
 
     def start(self) -> None:
@@ -222,6 +240,10 @@ class NullTelemetry:
         from opentelemetry.trace import NoOpTracerProvider
 
         return NoOpTracerProvider()
+
+    async def health(self) -> ComponentHealth:
+        """Switched off."""
+        return ComponentHealth(HealthStatus.DISABLED, {"state": self.state.value})
 
     def start(self) -> None:
         """Nothing."""

@@ -140,6 +140,16 @@ class Pipeline:
         return delivered
 
     @property
+    def complaints(self) -> list[str]:
+        """What the collector does not take at present, and why."""
+        return [] if self._export is None else self._export.sender.complaints
+
+    @property
+    def waiting(self) -> int:
+        """Spans that wait for the collector."""
+        return 0 if self._export is None else self._export.outbox.spans
+
+    @property
     def _stopping(self) -> bool:
         return self._deadline < math.inf
 

@@ -48,6 +48,11 @@ class Sender:
         self._complaints: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._run, name="tfo-telemetry-sender", daemon=True)
 
+    @property
+    def complaints(self) -> list[str]:
+        """What the collector does not take at present, and why: `traces: UNAVAILABLE`."""
+        return sorted(f"{signal}: {code}" for signal, code in tuple(self._complaints))
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -135,7 +140,7 @@ class Sender:
     def _complain(self, parcel: Parcel, code: str, what: str, detail: str) -> None:
         """Say once what is wrong, until it is well again. A collector may quote our headers: they are masked."""
         if (parcel.signal, code) not in self._complaints:
-            self._complaints.add((parcel.signal, code))
+            self._complaints = self._complaints | {(parcel.signal, code)}  # another thread may be reading the old one
             for secret in self._secrets:
                 detail = detail.replace(secret, "***")
             _log.warning(f"the collector {what}", parcel.signal, code, detail[:_MAX_DETAIL])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tfo_mcp.domain.errors import ToolFailure
-from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
+from tfo_mcp.domain.tool import Abandonable, Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
 from tfo_mcp.infrastructure.tools.patterns import compile_pattern
 from tfo_mcp.infrastructure.tools.roots import Roots, quoted
 from tfo_mcp.infrastructure.tools.tree import Entry, Names, Tree, TreeLimits
@@ -157,7 +157,7 @@ class _Files:
             if opened.is_folder:
                 raise ToolFailure(f"{quoted(path)} is a folder; list_directory shows what is in it")
             size = opened.status.st_size
-            data = _read(opened.descriptor, limit + 1, context)
+            data = read_bytes(opened.descriptor, limit + 1, context)
         truncated = len(data) > limit
         content = _decoded(decoder, data[:limit], path, encoding, final=not truncated)
         if not truncated:
@@ -223,7 +223,8 @@ class _Files:
             yield Tree(opened.descriptor, denied=denied, skip=frozenset(skip), limits=_TREE, context=context)
 
 
-def _read(descriptor: int, size: int, context: ToolContext) -> bytes:
+def read_bytes(descriptor: int, size: int, context: Abandonable) -> bytes:
+    """At most the first `size` bytes."""
     data = bytearray()
     while len(data) < size:
         context.check()

@@ -62,6 +62,11 @@ class Roots:
         self._spellings += [(_components(os.path.realpath(root)), root) for root in self._roots]
         self._denied = (*denied, _SERVERS_OWN_PROCESS)
 
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The roots as they were given, absolute."""
+        return self._roots
+
     @contextmanager
     def open(self, path: str) -> Generator[Opened]:
         """Open the regular file or folder at `path`, to be read; relative paths start from the first root.

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from tfo_mcp.domain.tool import ToolContext
+from tfo_mcp.domain.tool import Abandonable
 from tfo_mcp.infrastructure.tools.roots import Identity, enter, identity
 
 Names = tuple[str, ...]
@@ -45,7 +45,7 @@ class Tree:
         denied: frozenset[Identity],
         skip: frozenset[str],
         limits: TreeLimits,
-        context: ToolContext,
+        context: Abandonable,
     ) -> None:
         self._folder = folder
         self._denied = denied
