@@ -8,7 +8,8 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Final, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from tfo_mcp.application.tool_handler import CallAbandoned
@@ -18,6 +19,9 @@ from tfo_mcp.domain.resource import Content, Reader, ResourceTemplate
 from tfo_mcp.infrastructure.tools.files import FileLimits, read_bytes
 from tfo_mcp.infrastructure.tools.roots import Roots, quoted
 from tfo_mcp.infrastructure.tools.tree import Tree, TreeLimits
+
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
 
 _T = TypeVar("_T")
 
@@ -32,8 +36,14 @@ _LISTED: Final = TreeLimits(entries=10_000, depth=1)
 
 _TEXT: Final = "text/plain"
 _BINARY: Final = "application/octet-stream"
-_NO_TEXT: Final = ("audio/", "font/", "video/")
-"""What text is never, whatever its name says: `.ts` is also that of a film."""
+_MORE_TYPES: Final = {
+    ".md": "text/markdown",
+    ".toml": "application/toml",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+}
+_NO_TEXT: Final = ("audio/", "video/")
+"""What text is never, whatever its name says."""
 
 
 def file_template(roots: Roots, limits: FileLimits, executor: Executor) -> ResourceTemplate:
@@ -164,10 +174,19 @@ def _is_unicode(name: str) -> bool:
     return True
 
 
-def _content(path: str, data: bytes) -> Content:
-    from mimetypes import guess_type
+@cache
+def _types() -> MimeTypes:
+    """Python's own table, the same on every machine, and what its older versions lack."""
+    from mimetypes import MimeTypes
 
-    guessed, encoding = guess_type(path)  # an absolute path is also a URL's
+    types = MimeTypes()
+    for ending, kind in _MORE_TYPES.items():
+        types.add_type(kind, ending)
+    return types
+
+
+def _content(path: str, data: bytes) -> Content:
+    guessed, encoding = _types().guess_type(path)  # an absolute path is also a URL's
     try:
         text = data.decode()
     except UnicodeDecodeError:
