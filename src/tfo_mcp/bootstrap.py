@@ -192,7 +192,7 @@ class Server:
             routes=routes_with(features),
             name=settings.server.name,
             version=__version__,
-            instructions=_INSTRUCTIONS,
+            instructions=_INSTRUCTIONS if "tools" in features else None,
             report=report_unforeseen,
         )
         self._connection = Connection(

@@ -69,7 +69,15 @@ def test_a_cursor_that_was_not_given_out_for_the_list_is_refused(tmp_path: Path,
         server.begin(revision)
         given = {method: pages(server, method)[1] for method in LISTS}
         foreign = ["", "x", "0", "1", "null", "=", "é", "💥" * 9, "x" * 100_000, "\0", " " + given["tools/list"][0]]
-        forged = ([], {}, 5, ["tools"], ["tools", 1, "no_such"], ["tools", -1, ""], ["tools", 10**9, ""])
+        forged: tuple[object, ...] = (
+            [],
+            {},
+            5,
+            ["tools"],
+            ["tools", 1, "no_such"],
+            ["tools", -1, ""],
+            ["tools", 10**9, ""],
+        )
         foreign += [base64.urlsafe_b64encode(json.dumps(payload).encode()).decode() for payload in forged]
         foreign.append(given["tools/list"][0].rstrip("=") + "====")
         foreign.append(base64.urlsafe_b64encode(b"[" * 5000).decode())
@@ -175,6 +183,8 @@ def test_a_file_of_version_1_2_that_switches_tools_off_does_so(tmp_path: Path) -
     file = tmp_path / "config.yaml"
     file.write_text("mcp: {enable_tools: false, protocol_version: '2024-11-05'}\n")
     with serving(tmp_path, "--config", str(file)) as server:
-        assert "tools" not in capabilities(server, "2025-11-25")
+        result = server.initialize()
+        assert "tools" not in result["capabilities"]
+        assert "instructions" not in result  # they are about tools
         assert server.call(1, "tools/call", {"name": "echo", "arguments": {}})["error"]["code"] == -32601
         eventually(lambda: "mcp.protocol_version" in server.log())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import sys
 import time
@@ -15,7 +16,13 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent
+from mcp_types import (
+    CallToolResult,
+    PromptReference,
+    ResourceTemplateReference,
+    TextContent,
+    TextResourceContents,
+)
 
 from support.claude import FakeClaude, fake_claude
 from support.server import claude_at, environment, eventually
@@ -92,6 +99,50 @@ def test_tools_are_listed_and_called_and_failures_told_apart(tmp_path: Path, mod
             with pytest.raises(MCPError) as refused:
                 await client.call_tool("no_such")
             assert (refused.value.error.code, refused.value.error.message) == (-32602, "unknown tool: 'no_such'")
+
+    run(talk)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_resources_prompts_and_completions_are_what_the_client_takes_them_for(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "note.md").write_text("hello")
+
+    async def talk() -> None:
+        async with connected(tmp_path, mode) as client:
+            listed = await client.list_resources()
+            assert [resource.uri for resource in listed.resources] == ["config://server", "status://health"]
+            templates = (await client.list_resource_templates()).resource_templates
+            assert [template.uri_template for template in templates] == ["file:///{path}", "conversation://{id}"]
+            (content,) = (await client.read_resource((tmp_path / "work" / "note.md").as_uri())).contents
+            assert isinstance(content, TextResourceContents)
+            assert (content.text, content.mime_type) == ("hello", "text/markdown")
+            (health,) = (await client.read_resource("status://health")).contents
+            assert isinstance(health, TextResourceContents)
+            assert json.loads(health.text)["status"] == "healthy"
+            with pytest.raises(MCPError) as refused:
+                await client.read_resource("file:///etc/passwd")
+            assert refused.value.error.code == -32602
+
+            prompts = (await client.list_prompts()).prompts
+            assert [prompt.name for prompt in prompts] == ["code_review", "explain_code", "debug_help"]
+            (message,) = (await client.get_prompt("explain_code", {"code": "1 + 1"})).messages
+            assert isinstance(message.content, TextContent)
+            assert "1 + 1" in message.content.text
+            with pytest.raises(MCPError) as refused:
+                await client.get_prompt("explain_code")
+            assert (refused.value.error.code, refused.value.error.message) == (
+                -32602,
+                "prompt 'explain_code' needs the argument 'code'",
+            )
+
+            languages = PromptReference(type="ref/prompt", name="explain_code")
+            completed = await client.complete(languages, {"name": "language", "value": "ru"})
+            assert completed.completion.values == ["ruby", "rust"]
+            paths = ResourceTemplateReference(type="ref/resource", uri="file:///{path}")
+            begun = f"{tmp_path}/work/n"
+            completed = await client.complete(paths, {"name": "path", "value": begun})
+            assert completed.completion.values == [f"{begun}ote.md"]
 
     run(talk)
 

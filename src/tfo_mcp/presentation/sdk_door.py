@@ -93,7 +93,7 @@ class SdkDoor:
         routes: Mapping[str, Route],
         name: str,
         version: str,
-        instructions: str,
+        instructions: str | None,
         report: Callable[[str, BaseException], None],
     ) -> None:
         self._bus = bus

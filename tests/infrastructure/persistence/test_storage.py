@@ -18,7 +18,8 @@ import pytest
 
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import StorageUnavailable
-from tfo_mcp.domain.identifiers import ConversationId
+from tfo_mcp.domain.health import HealthStatus
+from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
@@ -365,5 +366,45 @@ def test_a_write_that_fails_says_why_leaves_nothing_and_can_be_repeated(tmp_path
                 another.execute("ALTER TABLE mislaid RENAME TO events")
             await repository.save(conversation)
             assert await repository.get(ConversationId(conversation.id), "local") is not None
+
+    asyncio.run(scenario())
+
+
+# --- health --------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_failed_is_remembered_until_one_succeeds(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path / "tfo-mcp.db") as storage:
+            repository = SqlConversationRepository(storage)
+            assert (await storage.health()).status is HealthStatus.HEALTHY
+            with closing(sqlite3.connect(storage.path, isolation_level=None)) as another:
+                another.execute("ALTER TABLE events RENAME TO mislaid")
+                with pytest.raises(StorageUnavailable):
+                    await repository.save(started())
+                another.execute("ALTER TABLE mislaid RENAME TO events")
+            await repository.get(new_conversation_id(), "local")  # to read is no proof that writing works
+            ill = await storage.health()
+            assert (ill.status, ill.details["writable"]) == (HealthStatus.DEGRADED, True)
+            assert "no such table: events" in ill.details["last_failure"]
+            await repository.save(started())
+            well = await storage.health()
+            assert (well.status, well.details["last_failure"]) == (HealthStatus.HEALTHY, ill.details["last_failure"])
+
+    asyncio.run(scenario())
+
+
+def test_asking_how_storage_is_opens_it_and_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = Storage(tmp_path / "tfo-mcp.db")
+        found = await asyncio.gather(*(storage.health() for _ in range(20)))
+        assert {health.status for health in found} == {HealthStatus.HEALTHY}
+        assert {health.details["open"] for health in found} == {True}
+        before = storage.path.stat().st_mtime_ns, storage.path.with_name("tfo-mcp.db-wal").stat().st_size
+        assert (await storage.health()).details["problem"] is None
+        assert (storage.path.stat().st_mtime_ns, storage.path.with_name("tfo-mcp.db-wal").stat().st_size) == before
+        await storage.close()
+        closed = await storage.health()
+        assert (closed.status, closed.details["open"]) == (HealthStatus.UNHEALTHY, False)
 
     asyncio.run(scenario())

@@ -59,17 +59,21 @@ def test_only_invalid_failed_and_timed_out_calls_are_errors(outcome: Outcome, er
     assert sum(value for _, value in sums(aggregate)["mcp.tools.calls"]) == 1
 
 
-def test_a_request_counts_in_the_operation_duration_and_drops_its_unbounded_attributes() -> None:
+@pytest.mark.parametrize(
+    ("method", "target"), [("tools/call", "gen_ai.tool.name"), ("prompts/get", "gen_ai.prompt.name")]
+)
+def test_a_request_counts_in_the_operation_duration_and_drops_its_unbounded_attributes(
+    method: str, target: str
+) -> None:
     aggregate = Aggregate()
     bounded = {
-        "mcp.method.name": "tools/call",
-        "gen_ai.tool.name": "echo",
+        "mcp.method.name": method,
+        target: "echo",
         "mcp.protocol.version": "2025-11-25",
         "network.transport": "pipe",
     }
-    aggregate.fold(
-        a_record("request", seconds=0.5, attributes={**bounded, "mcp.session.id": "s", "jsonrpc.request.id": "1"})
-    )
+    unbounded = {"mcp.session.id": "s", "jsonrpc.request.id": "1", "mcp.resource.uri": "config://server"}
+    aggregate.fold(a_record("request", seconds=0.5, attributes={**bounded, **unbounded}))
     assert sums(aggregate) == {"mcp.server.operation.duration": [({**bounded, "outcome": "completed"}, 0.5)]}
 
 
