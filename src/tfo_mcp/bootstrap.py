@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -124,7 +125,7 @@ class Server:
         roots = _roots(loaded, cwd=cwd)
         blocking = ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool")
         features = _features(settings)
-        tools = ToolRegistry(_tools(settings, roots))
+        tools = ToolRegistry(_tools(settings, roots) if "tools" in features else ())
         prompts = PromptRegistry(SERVER_PROMPTS if "prompts" in features else ())
         health = Health(__version__, {"storage": self._storage, "telemetry": self._telemetry, "claude": self._claude})
         conversation_resources = ConversationResources(conversations, max_bytes=settings.tools.max_read_bytes)
@@ -274,9 +275,13 @@ def _features(settings: Settings) -> set[Feature]:
 
 
 def _configuration(loaded: Loaded) -> dict[str, object]:
-    """What `config://server` shows."""
+    """What `config://server` shows. Of a URL's path nothing: some services have their users put a token there."""
     file = None if loaded.source is None else str(loaded.source)
-    return {"version": __version__, "file": file, "settings": masked(loaded.settings)}
+    settings = masked(loaded.settings)
+    for section, key in (("claude", "base_url"), ("telemetry", "endpoint")):
+        if url := settings[section][key]:
+            settings[section][key] = re.sub(r"(?<=[^/:])/.+", "/***", url, count=1)
+    return {"version": __version__, "file": file, "settings": settings}
 
 
 def _roots(loaded: Loaded, *, cwd: Path) -> Roots:
@@ -307,4 +312,5 @@ def _tools(settings: Settings, roots: Roots) -> list[Tool]:
 
 def offered_tools(loaded: Loaded, *, cwd: Path) -> ToolRegistry:
     """The tools that a `Server` would offer."""
-    return ToolRegistry(_tools(loaded, cwd=cwd))
+    settings = loaded.settings
+    return ToolRegistry(_tools(settings, _roots(loaded, cwd=cwd)) if settings.mcp.enable_tools else ())

@@ -20,11 +20,12 @@ from support.server import REVISIONS, STATELESS, Answer, Server, claude_at, even
 from support.sizes import later
 from tfo_mcp.infrastructure.config.settings import SECTIONS, settings_of
 
-SECRETS = ("sk-ant-4711", "tfs_4711", "Bearer-4711")
+SECRETS = ("sk-ant-4711", "tfs_4711", "Bearer-4711", "token-4711")
 
 CONFIGURATION = """
-claude: {api_key: sk-ant-4711}
-telemetry: {api_key_id: tfk_1, api_key_secret: tfs_4711, headers: {authorization: Bearer-4711}}
+claude: {api_key: sk-ant-4711, base_url: "http://127.0.0.1:9/token-4711"}
+telemetry: {api_key_id: tfk_1, api_key_secret: tfs_4711, headers: {authorization: Bearer-4711},
+  endpoint: "http://127.0.0.1:9/token-4711/", enabled: false}
 """
 
 NEWEST = [later(revision) for revision in REVISIONS[:-2]] + list(REVISIONS[-2:])
@@ -113,6 +114,8 @@ def test_the_configuration_shows_every_setting_and_the_file_and_no_secret(tmp_pa
                 part = part[name]
             assert set(part) >= set(settings_of(section))
         assert shown["settings"]["claude"]["api_key"] == "***"
+        assert shown["settings"]["claude"]["base_url"] == "http://127.0.0.1:9/***"
+        assert shown["settings"]["telemetry"]["endpoint"] == "http://127.0.0.1:9/***"
         assert shown["settings"]["telemetry"]["headers"] == {"authorization": "***"}
         assert shown["settings"]["storage"]["folder"] == str(tmp_path / "state")
         said = json.dumps(server.received) + server.log()
@@ -317,6 +320,10 @@ def test_a_file_that_cannot_be_given_is_refused_saying_why(server_of: ServerOf, 
     assert "is a folder" in refused(server, uri_of(work))
     assert "there is no" in refused(server, uri_of(work / "none"))
     assert "not a file or folder" in refused(server, uri_of(work / "pipe"))
+    for wrong in ("?x=1", "#x", "%2", "%zz", "\n"):
+        assert "is no file URI: write %, ? and # in a path as %25, %3F and %23" in refused(
+            server, uri_of(work / "note.txt") + wrong
+        )
 
 
 ESCAPES = {
