@@ -43,12 +43,12 @@ class Place:
         if cursor is None:
             return cls(listed)
         try:
-            of_list, count, last = json.loads(urlsafe_b64decode(cursor[:_MAX_CURSOR].encode("ascii")))
+            _, count, last = json.loads(urlsafe_b64decode(cursor[:_MAX_CURSOR].encode("ascii")))
         except (ValueError, TypeError, RecursionError, binascii.Error) as error:
             raise UnknownCursor(cursor) from error
         place = cls(listed, count, last)
         well_formed = type(count) is int and count > 0 and isinstance(last, str)
-        if of_list != listed or not well_formed or place.cursor != cursor:
+        if not well_formed or place.cursor != cursor:  # another list's place has another cursor
             raise UnknownCursor(cursor)
         return place
 

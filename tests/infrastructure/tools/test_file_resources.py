@@ -101,6 +101,20 @@ def test_reading_never_holds_the_event_loop(world: tuple[ResourceTemplate, Path]
     asyncio.run(scenario())
 
 
+def test_of_a_folder_with_too_many_entries_it_is_said_that_there_may_be_more(tmp_path: Path) -> None:
+    for number in range(10_001):
+        (tmp_path / f"{number:05}").touch()
+
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            template = file_template(Roots([tmp_path]), FileLimits(), executor)
+            completion = await template.complete(f"{tmp_path}/0000", READER)
+            assert len(completion.values) <= 10
+            assert (completion.total, completion.has_more) == (None, True)
+
+    asyncio.run(scenario())
+
+
 def test_a_name_that_is_no_unicode_is_read_by_its_bytes_and_never_offered(tmp_path: Path) -> None:
     name = b"caf\xe9"
     path = str(tmp_path).encode() + b"/" + name
