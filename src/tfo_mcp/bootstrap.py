@@ -23,7 +23,9 @@ from tfo_mcp.infrastructure.claude import AnthropicClaude
 from tfo_mcp.infrastructure.config import Loaded
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import report_unforeseen
+from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
+from tfo_mcp.infrastructure.persistence.migrations import AUDIT
 from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.schemas import JsonSchemas
@@ -92,6 +94,8 @@ class Server:
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
+        self._audit_storage = Storage(settings.storage.folder / "audit.db", AUDIT)
+        self._audit = SqlAuditTrail(self._audit_storage, max_rows=settings.storage.max_audit_rows)
         self._claude = AnthropicClaude(
             api_key=settings.claude.api_key.reveal(),
             base_url=settings.claude.base_url,
@@ -107,6 +111,7 @@ class Server:
             JsonSchemas(),
             telemetry=self._telemetry,
             publisher=publisher,
+            audit=self._audit,
             executor=ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool"),
             timeout=settings.mcp.tool_timeout,
             report=report_unforeseen,
@@ -191,8 +196,9 @@ class Server:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         try:
             await asyncio.to_thread(self._telemetry.start)
-            with suppress(StorageUnavailable):  # storage has logged it, and says it to whoever needs it
-                await self._storage.open()
+            for storage in (self._storage, self._audit_storage):
+                with suppress(StorageUnavailable):  # it has logged it, and says it to whoever needs it
+                    await storage.open()
             if self._settings.claude.api_key:
                 await self._claude.warm_up()
         except Exception:  # loading is a convenience: whatever fails here is met again where it is needed
@@ -215,8 +221,8 @@ class Server:
         )
 
     async def _store(self, seconds: float) -> None:
-        await self._sessions.flush(seconds)
-        await self._storage.close()
+        await asyncio.gather(self._sessions.flush(seconds), self._audit.flush(seconds))
+        await asyncio.gather(self._storage.close(), self._audit_storage.close())
 
 
 def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:

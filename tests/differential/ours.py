@@ -12,7 +12,7 @@ from typing import cast
 
 from differential.messages import MAX_LINE, Members, Script
 from differential.rules import MAX_DEPTH
-from support.fakes import InMemorySessions
+from support.fakes import InMemoryAudit, InMemorySessions
 from support.server import Server, serving
 from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
@@ -68,6 +68,7 @@ class InProcess:
             JsonSchemas(),
             telemetry=telemetry,
             publisher=publisher,
+            audit=InMemoryAudit(),
             executor=ThreadPoolExecutor(1),
             timeout=30,
             report=self._report,

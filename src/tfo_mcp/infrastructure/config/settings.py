@@ -155,6 +155,9 @@ class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_entries: Annotated[
         int, Meta(ge=1, le=100_000, description="Entries or matches that one call gives at most.")
     ] = 1000
+    max_write_bytes: Annotated[
+        int, Meta(ge=1, le=_GIB, description="Bytes that one call may write to a file at most.")
+    ] = _MIB
     threads: Annotated[int, Meta(ge=1, le=256, description="Tools at work at once that may block.")] = 8
     execute_command: ExecuteCommandSettings = ExecuteCommandSettings()
 
@@ -164,6 +167,14 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         Path,
         Meta(title="a path", description="Folder of the databases. Not set: the platform's folder for user data."),
     ] = msgspec.field(default_factory=user_state_folder)
+    max_audit_rows: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="Calls of tools that act which `audit.db` keeps; with each new one the oldest beyond it go.",
+        ),
+    ] = 100_000
 
     @property
     def database(self) -> Path:
