@@ -17,10 +17,11 @@ from tfo_mcp.application.queries import ListTools, Ping, ToolQueries, ping
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.domain import events
-from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.domain.errors import StorageUnavailable, ToolFailure
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
-from tfo_mcp.infrastructure.config import Loaded
+from tfo_mcp.infrastructure.config import Loaded, Settings, secrets_of
+from tfo_mcp.infrastructure.config.file import default_paths
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import report_unforeseen
 from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
@@ -31,11 +32,16 @@ from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.schemas import JsonSchemas
 from tfo_mcp.infrastructure.telemetry.client import make_telemetry
 from tfo_mcp.infrastructure.telemetry.options import telemetry_options
+from tfo_mcp.infrastructure.tools.command import CommandLimits, command_tools
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
+from tfo_mcp.infrastructure.tools.processes import Processes
+from tfo_mcp.infrastructure.tools.programs import Programs
 from tfo_mcp.infrastructure.tools.roots import Roots, roots_in_force
+from tfo_mcp.infrastructure.tools.sandbox import Bubblewrap, NoSandbox, Sandbox
 from tfo_mcp.infrastructure.tools.system import system_tools
+from tfo_mcp.infrastructure.tools.writing import writing_tools
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.sdk_door import SdkDoor
 from tfo_mcp.presentation.transport.stdio import StdioLimits, serve_stdio
@@ -103,7 +109,10 @@ class Server:
             max_retries=settings.claude.max_retries,
             tracer_provider=self._telemetry.tracer_provider,
         )
-        tools = ToolRegistry(_tools(loaded, cwd=cwd))
+        roots = _roots(loaded, cwd)
+        self._processes = Processes(settings.tools.threads)
+        self._sandbox = _sandbox(settings, roots, self._processes)
+        tools = ToolRegistry(_tools(settings, roots, self._processes, self._sandbox))
 
         session_handler = SessionHandler(self._sessions, publisher, self._telemetry)
         tool_handler = ToolHandler(
@@ -199,6 +208,9 @@ class Server:
             for storage in (self._storage, self._audit_storage):
                 with suppress(StorageUnavailable):  # it has logged it, and says it to whoever needs it
                     await storage.open()
+            if self._settings.tools.execute_command.allow:
+                with suppress(ToolFailure):  # as above
+                    await self._sandbox.check()
             if self._settings.claude.api_key:
                 await self._claude.warm_up()
         except Exception:  # loading is a convenience: whatever fails here is met again where it is needed
@@ -207,7 +219,8 @@ class Server:
             sys.setswitchinterval(interval)
 
     async def _flush(self, seconds: float) -> None:
-        """Sessions to storage and records to the collector, side by side, for at most `seconds`."""
+        """No program survives; sessions to storage and records to the collector, side by side, in `seconds` at most."""
+        self._processes.kill()
         if self._loading is not None:
             self._loading.cancel()
         budget = max(0.0, seconds - _EXIT_MARGIN)
@@ -225,16 +238,13 @@ class Server:
         await asyncio.gather(self._storage.close(), self._audit_storage.close())
 
 
-def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
-    settings = loaded.settings
-    roots = Roots(
-        roots_in_force(settings.tools.roots, cwd),
-        denied=[path for path in (settings.storage.folder, loaded.source, settings.logging.file) if path is not None],
-    )
+def _tools(settings: Settings, roots: Roots, processes: Processes, sandbox: Sandbox) -> list[Tool]:
     limits = FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
     return [
         *echo_tools(),
         *file_tools(roots, limits),
+        *writing_tools(roots, max_bytes=settings.tools.max_write_bytes),
+        *_command_tools(settings, roots, processes, sandbox),
         *system_tools(roots),
         *conversation_tools(
             default_model=settings.claude.default_model,
@@ -247,4 +257,37 @@ def _tools(loaded: Loaded, *, cwd: Path) -> list[Tool]:
 
 def offered_tools(loaded: Loaded, *, cwd: Path) -> ToolRegistry:
     """The tools that a `Server` would offer."""
-    return ToolRegistry(_tools(loaded, cwd=cwd))
+    roots = _roots(loaded, cwd)
+    processes = Processes(loaded.settings.tools.threads)
+    sandbox = _sandbox(loaded.settings, roots, processes)
+    return ToolRegistry(_tools(loaded.settings, roots, processes, sandbox))
+
+
+def _roots(loaded: Loaded, cwd: Path) -> Roots:
+    return Roots(roots_in_force(loaded.settings.tools.roots, cwd), denied=_own_files(loaded))
+
+
+def _own_files(loaded: Loaded) -> list[Path]:
+    """What tools never touch: a file that is not there yet too, for the next start would read it."""
+    settings = loaded.settings
+    folders = (path.parent for path in default_paths())
+    known = (settings.storage.folder, loaded.source, settings.logging.file, *folders)
+    return [path for path in known if path is not None]
+
+
+def _sandbox(settings: Settings, roots: Roots, processes: Processes) -> Sandbox:
+    return Bubblewrap(roots, processes) if settings.tools.execute_command.sandbox == "bubblewrap" else NoSandbox()
+
+
+def _command_tools(settings: Settings, roots: Roots, processes: Processes, sandbox: Sandbox) -> list[Tool]:
+    command = settings.tools.execute_command
+    if not command.allow:
+        return []
+    return command_tools(
+        Programs(command.allow, roots),
+        roots,
+        sandbox,
+        processes,
+        CommandLimits(timeout=command.timeout, max_output_bytes=command.max_output_bytes),
+        secrets=[secret.reveal() for secret in secrets_of(settings)],
+    )

@@ -159,11 +159,8 @@ class ToolHandler:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a tool may be anybody's: its faults stay its own
             return ExecutionTrigger.HANDLER_ERROR, self._masked(tool, error, span), type(error).__name__
         else:
-            if result.timed_out:
-                return ExecutionTrigger.TIMEOUT, result, ToolTimedOut.error_type
-            failed = result.is_error
-            trigger = ExecutionTrigger.HANDLER_ERROR if failed else ExecutionTrigger.HANDLER_SUCCESS
-            return trigger, result, "tool_error" if failed else None
+            trigger, error_type = _judged(result)
+            return trigger, result, error_type
         finally:
             context.abandon()
 
@@ -230,6 +227,14 @@ _OUTCOMES: Mapping[ExecutionTrigger, Outcome] = {
     ExecutionTrigger.TIMEOUT: "timed_out",
     ExecutionTrigger.CANCEL: "cancelled",
 }
+
+
+def _judged(result: ToolResult) -> tuple[ExecutionTrigger, str | None]:
+    if result.timed_out:
+        return ExecutionTrigger.TIMEOUT, ToolTimedOut.error_type
+    if result.is_error:
+        return ExecutionTrigger.HANDLER_ERROR, "tool_error"
+    return ExecutionTrigger.HANDLER_SUCCESS, None
 
 
 def _is_being_cancelled() -> bool:

@@ -136,7 +136,7 @@ class ExecuteCommandSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
         float, Meta(gt=0, le=86_400, description="Seconds that a program may run; a call may ask for less.")
     ] = 60.0
     max_output_bytes: Annotated[
-        int, Meta(ge=_KIB, le=64 * _MIB, description="Bytes of a program's output that one call gives at most.")
+        int, Meta(ge=_KIB, le=64 * _MIB, description="Bytes of stdout, and of stderr, that one call gives at most.")
     ] = 256 * _KIB
 
 
@@ -156,7 +156,7 @@ class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         int, Meta(ge=1, le=100_000, description="Entries or matches that one call gives at most.")
     ] = 1000
     max_write_bytes: Annotated[
-        int, Meta(ge=1, le=_GIB, description="Bytes that one call may write to a file at most.")
+        int, Meta(ge=1, le=64 * _MIB, description="Bytes of a file that one call writes at most.")
     ] = _MIB
     threads: Annotated[int, Meta(ge=1, le=256, description="Tools at work at once that may block.")] = 8
     execute_command: ExecuteCommandSettings = ExecuteCommandSettings()
