@@ -88,7 +88,9 @@ class _Writer:
             try:
                 data = content.encode(encoding)
             except UnicodeError as error:
-                raise ToolFailure(f"content has characters that {encoding} does not have; utf-8 has them") from error
+                raise ToolFailure(
+                    f"content cannot be written in {encoding}, which does not have all of its characters"
+                ) from error
             if len(data) <= self._max_bytes:
                 return data
         raise ToolFailure(f"content is over {self._max_bytes} bytes, which is the most that one call may write")

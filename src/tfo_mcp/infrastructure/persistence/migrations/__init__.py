@@ -5,11 +5,15 @@ Each database has a folder here. A new migration is a file in it and its revisio
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+_alembic = threading.Lock()
+"""Alembic keeps the migration under way in globals, and two databases may be opened at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class History:
         config.set_main_option("script_location", "tfo_mcp.infrastructure.persistence:migrations")
         config.set_main_option("path_separator", "newline")
         config.set_main_option("version_locations", f"tfo_mcp.infrastructure.persistence.migrations:{self.folder}")
-        command.upgrade(config, self.head)
+        with _alembic:
+            command.upgrade(config, self.head)
 
 
 STATE = History("versions", ("0001",))
