@@ -299,8 +299,12 @@ def test_a_file_beside_a_repositorys_folder_is_written(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_written_is_not_replaced_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
+
+    def no(*arguments: object, **more: object) -> bool:  # root, who runs many tests, may write everything
+        return False
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda *_, **__: False)  # root, who runs many tests, may write everything
+        patch.setattr(os, "access", no)
         result = world.write("old.txt")
 
     assert result.text == "the server has no permission to write 'old.txt'"
