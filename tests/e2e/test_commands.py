@@ -16,6 +16,7 @@ from support.bubblewrap import SANDBOXES
 from support.commands import commanding, script
 from support.otlp import GrpcReceiver
 from support.server import DEADLINE, REVISIONS, Server, eventually, serving
+from support.sizes import later
 
 KEY = "sk-ant-api03-not-a-real-key-but-looks-like-one"
 MIB = 1024 * 1024
@@ -35,7 +36,7 @@ def intents(folder: Path, columns: str) -> list[Any]:
 
 
 @SANDBOXES
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", [*map(later, REVISIONS[:-2]), *REVISIONS[-2:]])
 def test_an_allowed_program_runs(tmp_path: Path, sandbox: str, revision: str) -> None:
     with commanding(tmp_path, "ls", sandbox=sandbox) as server:
         server.begin(revision)
@@ -65,6 +66,8 @@ def test_the_tool_says_what_it_may_run_and_what_holds_it_back(tmp_path: Path, sa
     with commanding(tmp_path, "ls", "git", sandbox=sandbox) as server:
         server.initialize()
         [tool] = [t for t in server.call("list", "tools/list")["result"]["tools"] if t["name"] == "execute_command"]
+        server.close_input()
+        server.wait()
 
     assert "ls, git" in tool["description"]
     assert ("without a sandbox" in tool["description"]) == (sandbox == "none")
@@ -151,7 +154,7 @@ def test_the_key_is_in_no_environment_answer_log_or_span(tmp_path: Path, sandbox
         receiver.stop()
 
 
-@SANDBOXES
+@pytest.mark.parametrize("sandbox", ["bubblewrap", later("none")])
 def test_a_flood_stays_bounded_and_hinders_nobody(tmp_path: Path, sandbox: str) -> None:
     with commanding(tmp_path, "head", "true", sandbox=sandbox) as server:
         server.initialize()
