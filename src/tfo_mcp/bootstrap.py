@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,6 +37,7 @@ from tfo_mcp.infrastructure.tools.command import CommandLimits, command_tools
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
+from tfo_mcp.infrastructure.tools.own_environment import hide_from_others
 from tfo_mcp.infrastructure.tools.processes import Processes
 from tfo_mcp.infrastructure.tools.programs import Programs
 from tfo_mcp.infrastructure.tools.roots import Roots, roots_in_force
@@ -283,11 +285,16 @@ def _command_tools(settings: Settings, roots: Roots, processes: Processes, sandb
     command = settings.tools.execute_command
     if not command.allow:
         return []
+    if os.name != "posix":
+        _logger.warning("execute_command is off: it needs process groups, which this platform does not have")
+        return []
+    secrets = [secret.reveal() for secret in secrets_of(settings)]
+    hide_from_others(secrets)
     return command_tools(
         Programs(command.allow, roots),
         roots,
         sandbox,
         processes,
         CommandLimits(timeout=command.timeout, max_output_bytes=command.max_output_bytes),
-        secrets=[secret.reveal() for secret in secrets_of(settings)],
+        secrets=secrets,
     )

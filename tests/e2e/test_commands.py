@@ -141,6 +141,7 @@ def test_the_key_is_in_no_environment_answer_log_or_span(tmp_path: Path, sandbox
             assert "ANTHROPIC" not in variables
             run(server, "cat /proc/self/environ /proc/1/environ /proc/2/environ")
             run(server, f"cat /proc/{server.pid}/environ")  # without a sandbox the same user may read it
+            assert KEY.encode() not in Path(f"/proc/{server.pid}/environ").read_bytes()
             server.close_input()
             server.rest()
             server.wait()

@@ -385,14 +385,21 @@ def test_in_the_sandbox_only_the_roots_can_be_written(tmp_path: Path) -> None:
 
 
 def test_in_the_sandbox_the_servers_own_files_are_hidden(tmp_path: Path) -> None:
-    world = World(tmp_path, "cat", "ls", sandbox="bubblewrap")
+    world = World(tmp_path, "cat", "cp", "ls", sandbox="bubblewrap")
     (world.work / "state").mkdir()
     (world.work / "state" / "tfo-mcp.db").write_text("private")
     (world.work / "config.yaml").write_text("private")
-    world.roots = Roots([world.work], denied=[world.work / "state", world.work / "config.yaml", tmp_path / "gone"])
+    to_come = world.work / "etc" / "tfo-mcp"
+    denied = [world.work / "state", world.work / "config.yaml", tmp_path / "gone", to_come]
+    world.roots = Roots([world.work], denied=denied)
 
     assert said(world.run("ls state"))["stdout"] == ""
     assert said(world.run("cat config.yaml"))["stdout"] == ""
+    for path in (world.work / "state" / "new", world.work / "config.yaml", to_come / "config.yaml"):
+        said(world.run(f"cp /etc/passwd {path}"))
+    assert (world.work / "config.yaml").read_text() == "private"
+    assert list((world.work / "state").iterdir()) == [world.work / "state" / "tfo-mcp.db"]
+    assert list(to_come.iterdir()) == []
 
 
 def test_in_the_sandbox_there_is_no_network_and_no_other_process(tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ class Roots:
 
     @property
     def hidden(self) -> tuple[Path, ...]:
-        """The server's own files and folders as they really are, those that are there."""
-        return tuple(Path(os.path.realpath(path)) for path in self._own if path.exists())
+        """The server's own files and folders as they really are, or would be."""
+        return tuple(Path(os.path.realpath(path)) for path in self._own)
 
     def denied(self) -> frozenset[Identity]:
         """What the denied paths are at this moment."""

@@ -160,7 +160,10 @@ class Bubblewrap:
         for root in self._roots.folders:
             mounts += ["--bind", str(root), str(root)]
         for hidden in self._roots.hidden:
-            mounts += ["--tmpfs", str(hidden)] if hidden.is_dir() else ["--ro-bind", "/dev/null", str(hidden)]
+            if hidden.is_file():
+                mounts += ["--ro-bind", "/dev/null", str(hidden)]
+            elif hidden.is_dir() or self._roots.holds(hidden):  # one that is not there could be made
+                mounts += ["--tmpfs", str(hidden)]
         return mounts
 
 
