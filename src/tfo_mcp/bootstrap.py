@@ -102,7 +102,7 @@ class Server:
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
-        self._audit_storage = Storage(settings.storage.folder / "audit.db", AUDIT)
+        self._audit_storage = Storage(settings.storage.audit, AUDIT)
         self._audit = SqlAuditTrail(self._audit_storage, max_rows=settings.storage.max_audit_rows)
         self._claude = AnthropicClaude(
             api_key=settings.claude.api_key.reveal(),

@@ -14,6 +14,8 @@ from support.commands import commanding, processes, script
 from support.server import Server, eventually
 from support.sizes import later
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="it looks for processes in /proc")
+
 FAMILY = """
 sleep {word} &
 sh -c 'sleep {word} & exec sleep {word}' &

@@ -181,6 +181,11 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         """The file of sessions, conversations and events."""
         return self.folder / "tfo-mcp.db"
 
+    @property
+    def audit(self) -> Path:
+        """The file of the audit."""
+        return self.folder / "audit.db"
+
 
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     level: Annotated[

@@ -19,14 +19,15 @@ _FOLDERS: Final = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/us
 """Where a bare name is looked for: never in the server's own PATH, which anybody may have set."""
 
 LAUNCHERS: Final = frozenset({
-    "ash", "awk", "bash", "bun", "bundle", "busybox", "cargo", "cmake", "csh", "dash", "deno", "docker", "ed",
-    "emacs", "env", "expect", "find", "fish", "flock", "gawk", "gdb", "gmake", "go", "java", "ksh", "lua", "make",
-    "mawk", "nice", "node", "nohup", "npm", "npx", "perl", "php", "pip", "pip3", "pnpm", "podman", "poetry",
-    "python", "python2", "python3", "rake", "rsync", "ruby", "screen", "script", "sed", "setsid", "sh", "ssh",
-    "stdbuf", "su", "sudo", "tar", "tclsh", "time", "timeout", "tmux", "tox", "unshare", "uv", "uvx", "vi", "vim",
-    "watch", "xargs", "yarn", "zsh",
+    "ash", "at", "awk", "bash", "bun", "bundle", "busybox", "cargo", "chroot", "cmake", "crontab", "csh", "dash",
+    "deno", "doas", "docker", "ed", "emacs", "entr", "env", "expect", "find", "fish", "flock", "gawk", "gdb",
+    "gmake", "go", "gradle", "java", "julia", "just", "ksh", "less", "lua", "make", "man", "mawk", "mvn", "nice",
+    "ninja", "node", "nohup", "npm", "npx", "parallel", "perl", "php", "pip", "pnpm", "podman", "poetry", "python",
+    "rake", "rg", "rsync", "ruby", "screen", "script", "sed", "setsid", "sh", "socat", "sort", "ssh", "stdbuf",
+    "strace", "su", "sudo", "systemd-run", "tar", "tclsh", "time", "timeout", "tmux", "tox", "unshare", "uv", "uvx",
+    "vi", "vim", "watch", "xargs", "yarn", "zsh",
 })  # fmt: skip
-"""Programs whose arguments, or what lies in a folder, make them run others."""
+"""Programs whose arguments, or what lies in a folder, make them run others; without the version behind a name."""
 
 
 @dataclass(frozen=True, slots=True)
