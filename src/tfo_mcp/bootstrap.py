@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -33,26 +34,35 @@ from tfo_mcp.application.queries import (
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.domain import events
-from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.domain.errors import StorageUnavailable, ToolFailure
 from tfo_mcp.domain.prompt import PromptRegistry
 from tfo_mcp.domain.resource import ResourceRegistry
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
-from tfo_mcp.infrastructure.config import Loaded, Settings, masked
+from tfo_mcp.infrastructure.config import Loaded, Settings, masked, secrets_of
+from tfo_mcp.infrastructure.config.file import default_paths
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import report_unforeseen
+from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
+from tfo_mcp.infrastructure.persistence.migrations import AUDIT
 from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.schemas import JsonSchemas
 from tfo_mcp.infrastructure.telemetry.client import make_telemetry
 from tfo_mcp.infrastructure.telemetry.options import telemetry_options
+from tfo_mcp.infrastructure.tools.command import CommandLimits, command_tools
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 from tfo_mcp.infrastructure.tools.file_resources import file_template
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
+from tfo_mcp.infrastructure.tools.own_environment import hide_from_others
+from tfo_mcp.infrastructure.tools.processes import Processes
+from tfo_mcp.infrastructure.tools.programs import Programs
 from tfo_mcp.infrastructure.tools.roots import Roots, roots_in_force
+from tfo_mcp.infrastructure.tools.sandbox import Bubblewrap, NoSandbox, Sandbox
 from tfo_mcp.infrastructure.tools.system import system_tools
+from tfo_mcp.infrastructure.tools.writing import writing_tools
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.prompts import SERVER_PROMPTS
 from tfo_mcp.presentation.resources import ConversationResources, server_resources
@@ -115,6 +125,8 @@ class Server:
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
         conversations = SqlConversationRepository(self._storage)
+        self._audit_storage = Storage(settings.storage.audit, AUDIT)
+        self._audit = SqlAuditTrail(self._audit_storage, max_rows=settings.storage.max_audit_rows)
         self._claude = AnthropicClaude(
             api_key=settings.claude.api_key.reveal(),
             base_url=settings.claude.base_url,
@@ -122,10 +134,12 @@ class Server:
             max_retries=settings.claude.max_retries,
             tracer_provider=self._telemetry.tracer_provider,
         )
-        roots = _roots(loaded, cwd=cwd)
+        roots = _roots(loaded, cwd)
+        self._processes = Processes(settings.tools.threads)
+        self._sandbox = _sandbox(settings, roots, self._processes)
         blocking = ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool")
         features = _features(settings)
-        tools = ToolRegistry(_tools(settings, roots) if "tools" in features else ())
+        tools = ToolRegistry(_tools(settings, roots, self._processes, self._sandbox) if "tools" in features else ())
         prompts = PromptRegistry(SERVER_PROMPTS if "prompts" in features else ())
         health = Health(__version__, {"storage": self._storage, "telemetry": self._telemetry, "claude": self._claude})
         conversation_resources = ConversationResources(conversations, max_bytes=settings.tools.max_read_bytes)
@@ -142,6 +156,7 @@ class Server:
             JsonSchemas(),
             telemetry=self._telemetry,
             publisher=publisher,
+            audit=self._audit,
             executor=blocking,
             timeout=settings.mcp.tool_timeout,
             report=report_unforeseen,
@@ -237,8 +252,12 @@ class Server:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         try:
             await asyncio.to_thread(self._telemetry.start)
-            with suppress(StorageUnavailable):  # storage has logged it, and says it to whoever needs it
-                await self._storage.open()
+            for storage in (self._storage, self._audit_storage):
+                with suppress(StorageUnavailable):  # it has logged it, and says it to whoever needs it
+                    await storage.open()
+            if self._settings.tools.execute_command.allow:
+                with suppress(ToolFailure):  # as above
+                    await self._sandbox.check()
             if self._settings.claude.api_key:
                 await self._claude.warm_up()
         except Exception:  # loading is a convenience: whatever fails here is met again where it is needed
@@ -247,7 +266,8 @@ class Server:
             sys.setswitchinterval(interval)
 
     async def _flush(self, seconds: float) -> None:
-        """Sessions to storage and records to the collector, side by side, for at most `seconds`."""
+        """No program survives; sessions to storage and records to the collector, side by side, in `seconds` at most."""
+        self._processes.kill()
         if self._loading is not None:
             self._loading.cancel()
         budget = max(0.0, seconds - _EXIT_MARGIN)
@@ -261,8 +281,8 @@ class Server:
         )
 
     async def _store(self, seconds: float) -> None:
-        await self._sessions.flush(seconds)
-        await self._storage.close()
+        await asyncio.gather(self._sessions.flush(seconds), self._audit.flush(seconds))
+        await asyncio.gather(self._storage.close(), self._audit_storage.close())
 
 
 def _features(settings: Settings) -> set[Feature]:
@@ -284,22 +304,16 @@ def _configuration(loaded: Loaded) -> dict[str, object]:
     return {"version": __version__, "file": file, "settings": settings}
 
 
-def _roots(loaded: Loaded, *, cwd: Path) -> Roots:
-    settings = loaded.settings
-    return Roots(
-        roots_in_force(settings.tools.roots, cwd),
-        denied=[path for path in (settings.storage.folder, loaded.source, settings.logging.file) if path is not None],
-    )
-
-
 def _file_limits(settings: Settings) -> FileLimits:
     return FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
 
 
-def _tools(settings: Settings, roots: Roots) -> list[Tool]:
+def _tools(settings: Settings, roots: Roots, processes: Processes, sandbox: Sandbox) -> list[Tool]:
     return [
         *echo_tools(),
         *file_tools(roots, _file_limits(settings)),
+        *writing_tools(roots, max_bytes=settings.tools.max_write_bytes),
+        *_command_tools(settings, roots, processes, sandbox),
         *system_tools(roots),
         *conversation_tools(
             default_model=settings.claude.default_model,
@@ -312,5 +326,44 @@ def _tools(settings: Settings, roots: Roots) -> list[Tool]:
 
 def offered_tools(loaded: Loaded, *, cwd: Path) -> ToolRegistry:
     """The tools that a `Server` would offer."""
+    if not loaded.settings.mcp.enable_tools:
+        return ToolRegistry()
+    roots = _roots(loaded, cwd)
+    processes = Processes(loaded.settings.tools.threads)
+    sandbox = _sandbox(loaded.settings, roots, processes)
+    return ToolRegistry(_tools(loaded.settings, roots, processes, sandbox))
+
+
+def _roots(loaded: Loaded, cwd: Path) -> Roots:
+    return Roots(roots_in_force(loaded.settings.tools.roots, cwd), denied=_own_files(loaded))
+
+
+def _own_files(loaded: Loaded) -> list[Path]:
+    """What tools never touch: a file that is not there yet too, for the next start would read it."""
     settings = loaded.settings
-    return ToolRegistry(_tools(settings, _roots(loaded, cwd=cwd)) if settings.mcp.enable_tools else ())
+    folders = (path.parent for path in default_paths())
+    known = (settings.storage.folder, loaded.source, settings.logging.file, *folders)
+    return [path for path in known if path is not None]
+
+
+def _sandbox(settings: Settings, roots: Roots, processes: Processes) -> Sandbox:
+    return Bubblewrap(roots, processes) if settings.tools.execute_command.sandbox == "bubblewrap" else NoSandbox()
+
+
+def _command_tools(settings: Settings, roots: Roots, processes: Processes, sandbox: Sandbox) -> list[Tool]:
+    command = settings.tools.execute_command
+    if not command.allow:
+        return []
+    if os.name != "posix":
+        _logger.warning("execute_command is off: it needs process groups, which this platform does not have")
+        return []
+    secrets = [secret.reveal() for secret in secrets_of(settings)]
+    hide_from_others(secrets)
+    return command_tools(
+        Programs(command.allow, roots),
+        roots,
+        sandbox,
+        processes,
+        CommandLimits(timeout=command.timeout, max_output_bytes=command.max_output_bytes),
+        secrets=secrets,
+    )

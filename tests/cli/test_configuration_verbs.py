@@ -235,6 +235,11 @@ def a_folder_in_place_of_the_database(folder: Path) -> None:
     (folder / "tfo-mcp.db").mkdir(parents=True)
 
 
+def a_text_in_place_of_the_audit(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "audit.db").write_bytes(b"no database at all" * 100)
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -243,6 +248,7 @@ def a_folder_in_place_of_the_database(folder: Path) -> None:
         (another_programs_database, "belongs to another program"),
         (a_database_of_a_later_version, "update tfo-mcp"),
         (a_text, "is not a database"),
+        (a_text_in_place_of_the_audit, "audit.db' cannot be used: it is not a database"),
         (a_folder_in_place_of_the_database, "cannot be opened"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import cast
 
 from differential.messages import MAX_LINE, Members, Script
 from differential.rules import MAX_DEPTH
-from support.fakes import InMemoryConversations, InMemorySessions
+from support.fakes import InMemoryAudit, InMemoryConversations, InMemorySessions
 from support.server import Server, serving
 from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
@@ -107,6 +107,7 @@ class InProcess:
             JsonSchemas(),
             telemetry=telemetry,
             publisher=publisher,
+            audit=InMemoryAudit(),
             executor=executor,
             timeout=30,
             report=self._report,

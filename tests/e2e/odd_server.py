@@ -13,7 +13,7 @@ from typing import Any
 
 from tfo_mcp import bootstrap
 from tfo_mcp.cli import main
-from tfo_mcp.domain.tool import Tool, ToolContext, ToolFunction, ToolMode, ToolResult
+from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolFunction, ToolMode, ToolResult
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 
 SECRET = "the secret 4711"  # noqa: S105  # nobody's
@@ -87,7 +87,15 @@ def give_no_text(arguments: Arguments, context: ToolContext) -> ToolResult:
 
 
 def tool(name: str, run: ToolFunction, mode: ToolMode, schema: Arguments | None = None) -> Tool:
-    return Tool(name=name, title=name, description=name, input_schema=schema or {"type": "object"}, run=run, mode=mode)
+    return Tool(
+        name=name,
+        title=name,
+        description=name,
+        input_schema=schema or {"type": "object"},
+        run=run,
+        mode=mode,
+        annotations=ToolAnnotations(read_only=True),  # so that they wait for no audit
+    )
 
 
 TOOLS = [

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from tfo_mcp.application.ports import Intent
 from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationSummary
-from tfo_mcp.domain.errors import ConversationBusy
+from tfo_mcp.domain.errors import ConversationBusy, StorageUnavailable
 from tfo_mcp.domain.events import DomainEvent
+from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Message
 from tfo_mcp.domain.session import Session, SessionState
@@ -65,3 +68,30 @@ class InMemorySessions:
     def save(self, session: Session, events: Sequence[DomainEvent]) -> None:
         self.states[session.id] = session.state
         self.events.extend(events)
+
+
+@dataclass
+class Audited:
+    """An intent as the audit has it."""
+
+    intent: Intent
+    outcome: Outcome | None = None
+    error_type: str | None = None
+
+
+class InMemoryAudit:
+    """`AuditTrail`. `problem` is why it takes nothing at present."""
+
+    def __init__(self) -> None:
+        self.rows: list[Audited] = []
+        self.problem: str | None = None
+
+    async def intend(self, intent: Intent) -> int:
+        if self.problem is not None:
+            raise StorageUnavailable(self.problem)
+        self.rows.append(Audited(intent))
+        return len(self.rows)
+
+    def conclude(self, intent_id: int, outcome: Outcome, error_type: str | None, duration: float) -> None:
+        row = self.rows[intent_id - 1]
+        row.outcome, row.error_type = outcome, error_type

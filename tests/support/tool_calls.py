@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from support.fakes import InMemoryAudit
 from support.telemetry import FakeTelemetry
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CallTool
@@ -47,6 +48,7 @@ class ToolBench:
     def __init__(self, tools: Iterable[Tool], *, timeout: float = 30, threads: int = 2) -> None:
         self.telemetry = FakeTelemetry()
         self.publisher = FakePublisher()
+        self.audit = InMemoryAudit()
         self.client = FakeClient()
         self.reports: list[tuple[str, BaseException]] = []
         self.executor = ThreadPoolExecutor(threads)
@@ -57,6 +59,7 @@ class ToolBench:
             JsonSchemas(),
             telemetry=self.telemetry,
             publisher=self.publisher,
+            audit=self.audit,
             executor=self.executor,
             timeout=timeout,
             report=lambda error_id, error: self.reports.append((error_id, error)),

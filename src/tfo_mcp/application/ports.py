@@ -138,6 +138,46 @@ class ConversationRepository(Protocol):
         ...
 
 
+# --- audit -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a tool that is not read-only is about to do.
+
+    Attributes:
+        trace: of the span that measures the call.
+        argument_names: all that were given.
+        arguments: those whose values say what is about to happen (`Tool.audited`); contents are not among them.
+        started_at: seconds since the epoch.
+    """
+
+    principal: str
+    session_id: str
+    request_id: str | int | None
+    trace: TraceContext
+    tool: str
+    argument_names: Sequence[str]
+    arguments: Mapping[str, Any]
+    started_at: float
+
+
+class AuditTrail(Protocol):
+    """What tools did that may change something (DESIGN decision 8a). A row without an outcome was under way."""
+
+    async def intend(self, intent: Intent) -> int:
+        """Commit what is about to happen; returns the id to conclude it by.
+
+        Raises:
+            StorageUnavailable: it is not committed, so it must not happen.
+        """
+        ...
+
+    def conclude(self, intent_id: int, outcome: Outcome, error_type: str | None, duration: float) -> None:
+        """Note how it ended, `duration` in seconds. Written behind: never raises, never waits."""
+        ...
+
+
 # --- Claude ------------------------------------------------------------------------------------------
 
 

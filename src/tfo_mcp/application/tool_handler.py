@@ -1,4 +1,4 @@
-"""The diagrams' "Tool Execution": parse name → find → validate → span → run → capture → result."""
+"""The diagrams' "Tool Execution": parse name → find → validate → span → intent → run → capture → result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,16 @@ from uuid import uuid4
 from tfo_mcp.application.bus import Bus, RequestInfo
 from tfo_mcp.application.commands import CallTool
 from tfo_mcp.application.deadlines import DeadlinePassed, Deadlines
-from tfo_mcp.application.ports import EventPublisher, SchemaCompiler, Span, Telemetry
-from tfo_mcp.domain.errors import InternalError, InvalidArguments, ToolFailure, ToolTimedOut, UnknownTool
+from tfo_mcp.application.ports import AuditTrail, EventPublisher, Intent, SchemaCompiler, Span, Telemetry
+from tfo_mcp.domain.errors import (
+    AuditUnavailable,
+    InternalError,
+    InvalidArguments,
+    StorageUnavailable,
+    ToolFailure,
+    ToolTimedOut,
+    UnknownTool,
+)
 from tfo_mcp.domain.events import ToolExecuted
 from tfo_mcp.domain.execution import ExecutionTrigger, Outcome, new_execution
 from tfo_mcp.domain.tool import Tool, ToolContext, ToolMode, ToolRegistry, ToolResult
@@ -48,6 +56,7 @@ class ToolHandler:
         *,
         telemetry: Telemetry,
         publisher: EventPublisher,
+        audit: AuditTrail,
         executor: Executor,
         timeout: float,
         report: Callable[[str, BaseException], None],
@@ -56,6 +65,7 @@ class ToolHandler:
         self._schemas = schemas
         self._telemetry = telemetry
         self._publisher = publisher
+        self._audit = audit
         self._executor = executor
         self._timeout = timeout
         self._report = report
@@ -94,9 +104,12 @@ class ToolHandler:
             self._finish(tool.name, span, started, "invalid", invalid.error_type, info)
             return ToolResult(str(invalid), is_error=True)
         execution.fire(ExecutionTrigger.RUN_HANDLER)
-        trigger, ending, error_type = await self._run(tool, command.arguments, span, info)
+        context = _Context(self, span, info)
+        trigger, ending, error_type = await self._run(tool, command.arguments, span, context)
         execution.fire(trigger)
         self._finish(tool.name, span, started, _OUTCOMES[trigger], error_type, info)
+        if context.intent is not None:
+            self._audit.conclude(context.intent, _OUTCOMES[trigger], error_type, time.perf_counter() - started)
         if isinstance(ending, asyncio.CancelledError):
             raise ending  # the same one: its message tells anyio whose cancellation it is
         return ending
@@ -118,16 +131,17 @@ class ToolHandler:
         )
 
     async def _run(
-        self, tool: Tool, arguments: Mapping[str, Any], span: Span, info: RequestInfo
+        self, tool: Tool, arguments: Mapping[str, Any], span: Span, context: _Context
     ) -> tuple[ExecutionTrigger, ToolResult | asyncio.CancelledError, str | None]:
         """Returns how it ended, the result or the cancellation, and the error's type."""
-        context = _Context(self, span, info)
         seconds = self._timeout if tool.timeout is None else tool.timeout
         try:
-            if tool.mode is ToolMode.INLINE:
+            if tool.mode is ToolMode.INLINE and tool.annotations.read_only:
                 outcome = tool.run(arguments, context)
             else:
                 with self._deadlines.within(seconds), span.active():
+                    if not tool.annotations.read_only:
+                        context.intent = await self._intend(tool, arguments, span, context)
                     outcome = await self._start(tool, arguments, context)
             result = _checked(tool, outcome)
         except asyncio.CancelledError as error:
@@ -145,18 +159,38 @@ class ToolHandler:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a tool may be anybody's: its faults stay its own
             return ExecutionTrigger.HANDLER_ERROR, self._masked(tool, error, span), type(error).__name__
         else:
-            failed = result.is_error
-            trigger = ExecutionTrigger.HANDLER_ERROR if failed else ExecutionTrigger.HANDLER_SUCCESS
-            return trigger, result, "tool_error" if failed else None
+            trigger, error_type = _judged(result)
+            return trigger, result, error_type
         finally:
             context.abandon()
 
-    def _start(self, tool: Tool, arguments: Mapping[str, Any], context: _Context) -> Awaitable[ToolResult]:
+    async def _intend(self, tool: Tool, arguments: Mapping[str, Any], span: Span, context: _Context) -> int:
+        """Commit what is about to happen (DESIGN decision 8a): without it the tool does not run."""
+        intent = Intent(
+            principal=context.principal,
+            session_id=context.info.session.id,
+            request_id=context.info.request_id,
+            trace=span.context,
+            tool=tool.name,
+            argument_names=sorted(arguments),
+            arguments={name: arguments[name] for name in tool.audited if name in arguments},
+            started_at=time.time(),
+        )
+        try:
+            return await self._audit.intend(intent)
+        except StorageUnavailable as error:
+            raise AuditUnavailable(tool.name, str(error)) from error
+
+    async def _start(self, tool: Tool, arguments: Mapping[str, Any], context: _Context) -> object:
+        if tool.mode is ToolMode.THREAD:
+            here = contextvars.copy_context()
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(
+                self._executor, lambda: here.run(_run_in_thread, tool, arguments, context)
+            )
         if tool.mode is ToolMode.TASK:
-            return cast("Awaitable[ToolResult]", tool.run(arguments, context))
-        here = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._executor, lambda: here.run(_run_in_thread, tool, arguments, context))
+            return await cast("Awaitable[object]", tool.run(arguments, context))
+        return tool.run(arguments, context)
 
     def _masked(self, tool: Tool, error: BaseException, span: Span) -> ToolResult:
         if isinstance(error, InternalError):
@@ -195,15 +229,23 @@ _OUTCOMES: Mapping[ExecutionTrigger, Outcome] = {
 }
 
 
+def _judged(result: ToolResult) -> tuple[ExecutionTrigger, str | None]:
+    if result.timed_out:
+        return ExecutionTrigger.TIMEOUT, ToolTimedOut.error_type
+    if result.is_error:
+        return ExecutionTrigger.HANDLER_ERROR, "tool_error"
+    return ExecutionTrigger.HANDLER_SUCCESS, None
+
+
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
 
-def _run_in_thread(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+def _run_in_thread(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> object:
     """Run a tool; what a future cannot carry to the event loop, or what would end the loop there, is wrapped."""
     try:
-        return cast("ToolResult", tool.run(arguments, context))
+        return tool.run(arguments, context)
     except BaseException as error:
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
             raise
@@ -222,12 +264,14 @@ def _checked(tool: Tool, outcome: object) -> ToolResult:
 class _Context:
     """The `ToolContext` of one call."""
 
-    __slots__ = ("_abandoned", "_handler", "_info", "_span", "principal")
+    __slots__ = ("_abandoned", "_handler", "_span", "info", "intent", "principal")
 
     def __init__(self, handler: ToolHandler, span: Span, info: RequestInfo) -> None:
         self._handler = handler
         self._span = span
-        self._info = info
+        self.info = info
+        self.intent: int | None = None
+        """The audit's id of this call, once what it is about to do is committed."""
         self._abandoned = threading.Event()
         self.principal = info.principal
 
@@ -239,12 +283,12 @@ class _Context:
             raise CallAbandoned
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        if self._info.progress_token is not None and not self._abandoned.is_set():
-            await self._info.client.progress(self._info.progress_token, progress, total, message)
+        if self.info.progress_token is not None and not self._abandoned.is_set():
+            await self.info.client.progress(self.info.progress_token, progress, total, message)
 
     async def dispatch(self, message: object) -> Any:  # noqa: ANN401  # each message has a result type of its own
         bus = self._handler.bus
         if bus is None:
             msg = "the tool handler stands on no bus"
             raise RuntimeError(msg)
-        return await bus.dispatch(message, self._info.inside(self._span))
+        return await bus.dispatch(message, self.info.inside(self._span))

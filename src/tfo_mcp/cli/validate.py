@@ -19,6 +19,7 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) 
     from tfo_mcp.domain.errors import StorageUnavailable
     from tfo_mcp.infrastructure.config import ConfigurationError, masked
     from tfo_mcp.infrastructure.logs import check_logging
+    from tfo_mcp.infrastructure.persistence.migrations import AUDIT
     from tfo_mcp.infrastructure.persistence.storage import check_storage
     from tfo_mcp.infrastructure.telemetry.options import telemetry_options
 
@@ -27,6 +28,7 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) 
         for check in (check_logging, telemetry_options):  # whatever `serve` refuses once it has its settings
             check(loaded.settings)
         check_storage(loaded.settings.storage.database)
+        check_storage(loaded.settings.storage.audit, AUDIT)
     except ConfigurationError as error:
         refuse(error)
     except StorageUnavailable as error:

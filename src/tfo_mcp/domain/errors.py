@@ -22,7 +22,9 @@ DomainError
     ├── ToolTimedOut
     │   └── TurnTimedOut
     ├── PathRefused                outside the roots, or one of the server's own files
+    ├── CommandRefused             a program, option or folder that commands may not have
     ├── StorageUnavailable
+    ├── AuditUnavailable           what it was about to do could not be recorded, so it was not done
     ├── ConversationNotFound
     ├── ConversationClosed
     ├── ConversationBusy           another send to it is under way
@@ -208,6 +210,21 @@ class StorageUnavailable(ToolFailure):
     """The database cannot be opened or written."""
 
     error_type = "storage_unavailable"
+
+
+class CommandRefused(ToolFailure):
+    """A command is not one that the operator allows, or could become another one."""
+
+    error_type = "command_refused"
+
+
+class AuditUnavailable(ToolFailure):
+    """What a tool was about to do could not be recorded, so it was not done."""
+
+    error_type = "audit_unavailable"
+
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(f"{tool!r} was not run, because the audit cannot record it: {reason}")
 
 
 class ConversationNotFound(ToolFailure):

@@ -35,12 +35,14 @@ class ToolAnnotations:
 class ToolResult:
     """What a call gives: `text` for people and models, `structured` for programs.
 
-    A tool with an output schema always gives `structured`, unless `is_error`.
+    A tool with an output schema always gives `structured`, unless `is_error`. `timed_out` is an error that
+    gives what there was when the time was over.
     """
 
     text: str
     structured: Mapping[str, Any] | None = None
     is_error: bool = False
+    timed_out: bool = False
 
 
 class Abandonable(Protocol):
@@ -78,6 +80,8 @@ class Tool:
         run: called with validated arguments; what it returns or awaits is a `ToolResult`.
         timeout: seconds; None means the server's `mcp.tool_timeout`.
         for_claude: whether it may ever be offered to Claude inside a turn.
+        audited: the arguments whose values the audit keeps, because they say what the tool was about to do; of
+            the others, contents above all, it keeps the names.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Tool:
     annotations: ToolAnnotations = field(default_factory=ToolAnnotations)
     timeout: float | None = None
     for_claude: bool = True
+    audited: tuple[str, ...] = ()
 
 
 class ToolRegistry:

@@ -9,37 +9,48 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 
-from tfo_mcp.infrastructure.persistence import migrations, schema
+from tfo_mcp.infrastructure.persistence import audit_schema, migrations, schema
+from tfo_mcp.infrastructure.persistence.migrations import AUDIT, STATE, History
+
+HISTORIES = pytest.mark.parametrize("history", [STATE, AUDIT], ids=lambda history: history.folder)
+METADATA = {STATE: schema.metadata, AUDIT: audit_schema.metadata}
 
 
 def engine(folder: Path) -> Engine:
     return create_engine(f"sqlite:///{folder / 'tfo-mcp.db'}", connect_args={"isolation_level": None})
 
 
-def test_the_known_revisions_are_alembics_in_its_order() -> None:
+@HISTORIES
+def test_the_known_revisions_are_alembics_in_its_order(history: History) -> None:
+    folder = Path(migrations.__file__).parent
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(folder / history.folder))
     script = ScriptDirectory.from_config(config)
-    assert script.get_heads() == [migrations.HEAD]
-    assert tuple(revision.revision for revision in script.walk_revisions())[::-1] == migrations.REVISIONS
+    assert script.get_heads() == [history.head]
+    assert tuple(revision.revision for revision in script.walk_revisions())[::-1] == history.revisions
 
 
-def test_the_migrated_schema_is_the_one_that_the_program_uses(tmp_path: Path) -> None:
+@HISTORIES
+def test_the_migrated_schema_is_the_one_that_the_program_uses(tmp_path: Path, history: History) -> None:
     with engine(tmp_path).begin() as connection:
-        migrations.upgrade(connection)
+        history.upgrade(connection)
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, schema.metadata) == []
+        assert compare_metadata(context, METADATA[history]) == []
 
 
 def test_every_table_has_a_principal() -> None:
-    assert {name for name, table in schema.metadata.tables.items() if "principal" not in table.columns} == set()
+    for metadata in METADATA.values():
+        assert {name for name, table in metadata.tables.items() if "principal" not in table.columns} == set()
 
 
-def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
+@HISTORIES
+def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, history: History) -> None:
     def interrupted() -> None:
         with engine(tmp_path).begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            migrations.upgrade(connection)
+            history.upgrade(connection)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -140,7 +140,7 @@ class ExecuteCommandSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
         float, Meta(gt=0, le=86_400, description="Seconds that a program may run; a call may ask for less.")
     ] = 60.0
     max_output_bytes: Annotated[
-        int, Meta(ge=_KIB, le=64 * _MIB, description="Bytes of a program's output that one call gives at most.")
+        int, Meta(ge=_KIB, le=64 * _MIB, description="Bytes of stdout, and of stderr, that one call gives at most.")
     ] = 256 * _KIB
 
 
@@ -159,6 +159,9 @@ class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_entries: Annotated[
         int, Meta(ge=1, le=100_000, description="Entries or matches that one call gives at most.")
     ] = 1000
+    max_write_bytes: Annotated[
+        int, Meta(ge=1, le=64 * _MIB, description="Bytes of a file that one call writes at most.")
+    ] = _MIB
     threads: Annotated[int, Meta(ge=1, le=256, description="Tools at work at once that may block.")] = 8
     execute_command: ExecuteCommandSettings = ExecuteCommandSettings()
 
@@ -168,11 +171,24 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         Path,
         Meta(title="a path", description="Folder of the databases. Not set: the platform's folder for user data."),
     ] = msgspec.field(default_factory=user_state_folder)
+    max_audit_rows: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="Calls of tools that act which `audit.db` keeps; with each new one the oldest beyond it go.",
+        ),
+    ] = 100_000
 
     @property
     def database(self) -> Path:
         """The file of sessions, conversations and events."""
         return self.folder / "tfo-mcp.db"
+
+    @property
+    def audit(self) -> Path:
+        """The file of the audit."""
+        return self.folder / "audit.db"
 
 
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from tfo_mcp.domain.errors import StorageUnavailable
-from tfo_mcp.infrastructure.persistence.migrations import HEAD, REVISIONS, upgrade
+from tfo_mcp.infrastructure.persistence.migrations import History
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -105,8 +105,8 @@ class Database:
         await self._engine.dispose()
 
 
-def open_database(path: Path) -> Database:
-    """Create the file and bring its schema up to date as far as needed, then open it. Blocks.
+def open_database(path: Path, history: History) -> Database:
+    """Create the file and bring its schema to the head of `history` as far as needed, then open it. Blocks.
 
     Raises:
         StorageUnavailable: one sentence that says why not.
@@ -119,13 +119,13 @@ def open_database(path: Path) -> Database:
             _set_up(engine)
             # A write transaction even where nothing is to be migrated: who may not write learns it now.
             with engine.execution_options(immediate=True).begin() as connection:
-                _migrate(connection, path)
+                _migrate(connection, path, history)
     except OSError as error:
         raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {error.strerror}") from error
     return Database(path)
 
 
-def check_database(path: Path) -> None:
+def check_database(path: Path, history: History) -> None:
     """Refuse what `open_database` would of a file that is there, and leave it as it is. Blocks.
 
     Raises:
@@ -135,18 +135,19 @@ def check_database(path: Path) -> None:
         uri = f"{path.as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, _BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            _revision(lambda query: [str(row[0]) for row in connection.execute(query)], path)
+            _revision(lambda query: [str(row[0]) for row in connection.execute(query)], path, history)
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {_why(error)}") from error
 
 
-def _migrate(connection: Connection, path: Path) -> None:
-    if _revision(lambda query: connection.exec_driver_sql(query).scalars().all(), path) != HEAD:
-        upgrade(connection)
+def _migrate(connection: Connection, path: Path, history: History) -> None:
+    found = _revision(lambda query: connection.exec_driver_sql(query).scalars().all(), path, history)
+    if found != history.head:
+        history.upgrade(connection)
 
 
-def _revision(ask: Callable[[str], Sequence[str]], path: Path) -> str | None:
+def _revision(ask: Callable[[str], Sequence[str]], path: Path, history: History) -> str | None:
     """Of the schema, None where the database is empty; `ask` gives the first column of a query's rows."""
     tables = ask("SELECT name FROM sqlite_master WHERE type = 'table'")
     if not tables:
@@ -154,10 +155,10 @@ def _revision(ask: Callable[[str], Sequence[str]], path: Path) -> str | None:
     if "alembic_version" not in tables:
         raise StorageUnavailable(f"the database {str(path)!r} belongs to another program")
     found = next(iter(ask("SELECT version_num FROM alembic_version")), None)
-    if found is not None and found not in REVISIONS:
+    if found is not None and found not in history.revisions:
         raise StorageUnavailable(
             f"this tfo-mcp is older than the database {str(path)!r} "
-            f"(its schema is {found!r}, the newest known here {HEAD!r}): update tfo-mcp"
+            f"(its schema is {found!r}, the newest known here {history.head!r}): update tfo-mcp"
         )
     return found
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
+from tfo_mcp.infrastructure.persistence.migrations import STATE, History
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,17 +39,19 @@ _SHUTTING_DOWN = "storage is closed, because the server is shutting down"
 
 
 class Storage:
-    """The one database of sessions, conversations and their events.
+    """One database: that of sessions, conversations and their events, or another with a `history` of its own.
 
     Args:
         path: the database file; its folder is made where it is missing.
+        history: how its schema came to be.
 
     Attributes:
         wanted: set as soon as anybody has asked for storage to be open.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, history: History = STATE) -> None:
         self.path = path.absolute()
+        self._history = history
         self.wanted = asyncio.Event()
         self._database: Database | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -208,10 +211,10 @@ class Storage:
     def _import_and_open(self) -> Database:
         from tfo_mcp.infrastructure.persistence.sqlite import open_database
 
-        return open_database(self.path)
+        return open_database(self.path, self._history)
 
 
-def check_storage(path: Path) -> None:
+def check_storage(path: Path, history: History = STATE) -> None:
     """Refuse what opening the database at `path` would, as far as can be told without changing anything. Blocks.
 
     Raises:
@@ -225,7 +228,7 @@ def check_storage(path: Path) -> None:
     if os.path.lexists(path):
         from tfo_mcp.infrastructure.persistence.sqlite import check_database
 
-        check_database(path.absolute())
+        check_database(path.absolute(), history)
 
 
 async def _in_thread(function: Callable[[], _T]) -> _T:

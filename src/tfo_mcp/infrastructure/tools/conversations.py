@@ -38,6 +38,7 @@ def conversation_tools(*, default_model: str, has_key: bool, max_message: int, t
             annotations=ToolAnnotations(read_only=False, destructive=False, idempotent=False, open_world=True),
             timeout=timeout,
             for_claude=False,
+            audited=("conversation_id", "model"),
         )
     ]
 

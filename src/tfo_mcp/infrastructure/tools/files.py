@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import io
 import os
 import stat
 from collections.abc import Generator, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from tfo_mcp.domain.errors import ToolFailure
 from tfo_mcp.domain.tool import Abandonable, Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
+from tfo_mcp.infrastructure.tools.encodings import check_encoding
 from tfo_mcp.infrastructure.tools.patterns import compile_pattern
 from tfo_mcp.infrastructure.tools.roots import Roots, quoted
 from tfo_mcp.infrastructure.tools.tree import Entry, Names, Tree, TreeLimits
@@ -22,9 +22,6 @@ _REPOSITORY: Final = ".git"
 
 _CHUNK: Final = 65_536
 _TREE: Final = TreeLimits(entries=100_000, depth=40)
-
-_NO_CHARSETS: Final = frozenset({"idna", "punycode", "undefined"})
-"""Python's text encodings that no file is in; decoding punycode takes time by the square."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +148,8 @@ class _Files:
 
     def read(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         path, encoding = arguments["path"], arguments.get("encoding", "utf-8")
-        decoder = _decoder(encoding)
+        check_encoding(encoding)
+        decoder = codecs.getincrementaldecoder(encoding)()
         limit = self._limits.max_read_bytes
         with self._roots.open(path) as opened:
             if opened.is_folder:
@@ -233,16 +231,6 @@ def read_bytes(descriptor: int, size: int, context: Abandonable) -> bytes:
             break
         data += chunk
     return bytes(data)
-
-
-def _decoder(encoding: str) -> codecs.IncrementalDecoder:
-    try:
-        io.TextIOWrapper(io.BytesIO(), encoding=encoding).close()  # refuses what turns bytes into bytes
-        if codecs.lookup(encoding).name not in _NO_CHARSETS:
-            return codecs.getincrementaldecoder(encoding)()
-    except (LookupError, ValueError):
-        pass
-    raise ToolFailure(f"there is no text encoding {quoted(encoding)}; try utf-8, utf-16, latin-1 or cp1252")
 
 
 def _decoded(decoder: codecs.IncrementalDecoder, data: bytes, path: str, encoding: str, *, final: bool) -> str:

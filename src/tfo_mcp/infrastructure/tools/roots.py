@@ -1,4 +1,4 @@
-"""The folders that file tools may touch, and the one way to open anything in them.
+"""The folders that file tools may touch, and the one way to reach anything in them.
 
 A path is walked component by component, each opened relative to the descriptor of the one before and never
 through a symbolic link; links are read and walked by hand, so a component that is swapped meanwhile leads to an
@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from tfo_mcp.domain.errors import PathRefused, ToolFailure
 
@@ -60,7 +60,8 @@ class Roots:
         self._roots = tuple(path.absolute() for path in paths)
         self._spellings = [(_components(str(root)), root) for root in self._roots]
         self._spellings += [(_components(os.path.realpath(root)), root) for root in self._roots]
-        self._denied = (*denied, _SERVERS_OWN_PROCESS)
+        self._own = tuple(denied)
+        self._denied = (*self._own, _SERVERS_OWN_PROCESS)
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -75,9 +76,9 @@ class Roots:
             PathRefused: it leads outside the roots, to a file of the server itself, or to what is no file or folder.
             ToolFailure: there are no roots, or it is missing, unreadable or no path at all.
         """
-        self._check(path)
+        self.check(path)
         try:
-            with closing(_Walk(self, path)) as walk:
+            with closing(Walk(self, path)) as walk:
                 descriptor = walk.arrive()
             try:
                 yield Opened(descriptor, os.fstat(descriptor))
@@ -86,7 +87,13 @@ class Roots:
         except OSError as error:
             raise failure_of(error, path) from error
 
-    def _check(self, path: str) -> None:
+    def check(self, path: str) -> None:
+        """Refuse what cannot be walked at all.
+
+        Raises:
+            PathRefused: no file can have this name.
+            ToolFailure: there are no roots, or no path.
+        """
         if not self._roots:
             raise ToolFailure(
                 "no folder is open to file tools: name some in tools.roots of the configuration file, or in "
@@ -117,12 +124,38 @@ class Roots:
                 return root, components[len(prefix) :]
         return None
 
+    def holds(self, path: Path) -> bool:
+        """Whether what `path` really is lies in a root, whatever the spelling of either."""
+        roots = {identity(root.stat()) for root in self._roots if root.exists()}
+        real = Path(os.path.realpath(path))
+        return any(identity(place.stat()) in roots for place in (real, *real.parents) if place.exists())
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The roots as they really are, those that are there."""
+        return tuple(Path(os.path.realpath(root)) for root in self._roots if root.is_dir())
+
+    @property
+    def hidden(self) -> tuple[Path, ...]:
+        """The server's own files and folders as they really are, or would be."""
+        return tuple(Path(os.path.realpath(path)) for path in self._own)
+
     def denied(self) -> frozenset[Identity]:
         """What the denied paths are at this moment."""
         found: set[Identity] = set()
         for path in self._denied:
             with suppress(OSError):  # not there, so nothing can lead to it
                 found.add(identity(path.stat()))
+        return frozenset(found)
+
+    def reserved(self) -> frozenset[tuple[Identity, str]]:
+        """Where the denied paths stand or would come to be: a folder that is there, and a name in it as `folded`."""
+        found: set[tuple[Identity, str]] = set()
+        for path in {*self._denied, *(Path(os.path.realpath(path)) for path in self._denied)}:
+            for place in (path, *path.parents):
+                with suppress(OSError):  # not there, so it is the one above it that matters
+                    found.add((identity(place.parent.stat()), folded(place.name)))
+                    break
         return frozenset(found)
 
     def is_linked_from_denied(self, status: os.stat_result) -> bool:
@@ -137,7 +170,7 @@ class Roots:
         return False
 
 
-class _Walk:
+class Walk:
     """One walk from a root to what a path names. Holds the descriptors of the folders it stands in."""
 
     def __init__(self, roots: Roots, path: str) -> None:
@@ -149,7 +182,12 @@ class _Walk:
         self._links = 0
 
     def arrive(self) -> int:
-        """A descriptor of the file or folder at the end; the caller closes it."""
+        """A readable descriptor of the file or folder at the end; the caller closes it."""
+        found = self._go()
+        return enter(self._stack[-1], ()) if found is None else self._open_file(*found)
+
+    def _go(self) -> tuple[str, int] | None:
+        """Walk to the end: a name in the folder where it stands then, and its mode; None when it is that folder."""
         self._start(self._path)
         while self._todo:
             name = self._todo.pop()
@@ -158,7 +196,7 @@ class _Walk:
             if name == "..":
                 self._go_back()
                 continue
-            mode = os.stat(name, dir_fd=self._stack[-1], follow_symlinks=False).st_mode
+            mode = self._look(name)
             if stat.S_ISLNK(mode):
                 self._follow(name)
             elif stat.S_ISDIR(mode):
@@ -166,8 +204,12 @@ class _Walk:
             elif self._todo:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             else:
-                return self._open_file(name, mode)
-        return enter(self._stack[-1], ())
+                return name, mode
+        return None
+
+    def _look(self, name: str) -> int:
+        """The mode of what is called `name` in the folder where the walk stands."""
+        return os.stat(name, dir_fd=self._stack[-1], follow_symlinks=False).st_mode
 
     def close(self) -> None:
         while self._stack:
@@ -205,11 +247,11 @@ class _Walk:
             self._todo += reversed(_components(target))
 
     def _open_file(self, name: str, mode: int) -> int:
-        self._check_regular(mode)  # opening a device can do something, opening a FIFO can wait
+        self._refuse_special(mode)  # opening a device can do something, opening a FIFO can wait
         descriptor = os.open(name, _FILE, dir_fd=self._stack[-1])
         try:
             status = os.fstat(descriptor)
-            self._check_regular(status.st_mode)
+            self._refuse_special(status.st_mode)
             self._refuse_denied(status)
         except BaseException:
             os.close(descriptor)
@@ -220,7 +262,7 @@ class _Walk:
         if identity(status) in self._denied or self._roots.is_linked_from_denied(status):
             raise PathRefused(f"{quoted(self._path)} is one of the server's own files, which file tools never touch")
 
-    def _check_regular(self, mode: int) -> None:
+    def _refuse_special(self, mode: int) -> None:
         if not stat.S_ISREG(mode):
             raise PathRefused(f"{quoted(self._path)} is a device, pipe or socket, not a file or folder")
 
@@ -268,20 +310,28 @@ def quoted(path: str) -> str:
     return repr(path if len(path) <= 200 else path[:200] + "…")  # noqa: PLR2004  # said above
 
 
-def failure_of(error: OSError, path: str) -> ToolFailure:
+def folded(name: str) -> str:
+    """What file systems may take `name` for that ignore case, or characters that cannot be seen."""
+    return "".join(filter(str.isprintable, name)).casefold()
+
+
+def failure_of(error: OSError, path: str, doing: Literal["read", "written"] = "read") -> ToolFailure:
     """One sentence about a failed operation on `path`; says nothing of what the path resolved to."""
     match error.errno:
         case errno.ENOENT:
             return ToolFailure(f"there is no {quoted(path)}")
         case errno.EACCES | errno.EPERM:
-            return ToolFailure(f"the server has no permission to read {quoted(path)}")
+            return ToolFailure(f"the server has no permission to {_INFINITIVES[doing]} {quoted(path)}")
         case errno.ENOTDIR | errno.ELOOP:
             return ToolFailure(f"{quoted(path)} goes through something that is not a folder")
         case errno.ENAMETOOLONG:
             return ToolFailure(f"a name in {quoted(path)} is too long")
         case number:
             reason = os.strerror(number) if number else type(error).__name__
-            return ToolFailure(f"{quoted(path)} cannot be read: {reason}")
+            return ToolFailure(f"{quoted(path)} cannot be {doing}: {reason}")
+
+
+_INFINITIVES: Final = {"read": "read", "written": "write"}
 
 
 def _components(path: str) -> list[str]:
