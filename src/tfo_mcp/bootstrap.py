@@ -36,7 +36,8 @@ from tfo_mcp.infrastructure.tools.roots import Roots, roots_in_force
 from tfo_mcp.infrastructure.tools.system import system_tools
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.sdk_door import SdkDoor
-from tfo_mcp.presentation.transport.stdio import StdioLimits, serve_stdio
+from tfo_mcp.presentation.transport.stdio import End, serve_stdio
+from tfo_mcp.presentation.transport.streams import StdioLimits
 from tfo_mcp.presentation.wire import error_code
 
 _logger = logging.getLogger(__name__)
@@ -162,16 +163,9 @@ class Server:
         )
         self._loading: asyncio.Task[None] | None = None
 
-    async def run(self) -> float:
-        """Serve until the client, a signal or `shutdown` ends it; then flush, within `server.shutdown_timeout`.
-
-        Returns:
-            The loop's time at which the process should be gone.
-
-        Raises:
-            UnusableStream: stdin or stdout cannot be served.
-        """
-        exit_at = await serve_stdio(
+    async def run(self) -> End:
+        """Serve until the client, a signal or `shutdown` ends it; then flush, within `server.shutdown_timeout`."""
+        end = await serve_stdio(
             self._connection,
             StdioLimits(
                 max_message_size=self._settings.mcp.max_message_size,
@@ -179,8 +173,8 @@ class Server:
                 shutdown_timeout=self._settings.server.shutdown_timeout,
             ),
         )
-        await self._flush(exit_at - asyncio.get_running_loop().time())
-        return exit_at
+        await self._flush(end.exit_at - asyncio.get_running_loop().time())
+        return end
 
     def _begin_loading(self) -> None:
         self._loading = asyncio.get_running_loop().create_task(self._load())

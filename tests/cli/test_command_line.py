@@ -130,12 +130,6 @@ def test_an_endpoint_that_can_never_work_is_a_configuration_error(tmp_path: Path
     assert "Traceback" not in refused.stderr
 
 
-def test_serve_by_hand_says_who_starts_it(tmp_path: Path) -> None:
-    by_hand = run(tmp_path, "serve")
-    assert by_hand.returncode == 1
-    assert "MCP client" in by_hand.stderr
-
-
 def test_fake_claude_refuses_the_network(tmp_path: Path) -> None:
     refused = run(tmp_path, "fake-claude", "--host", "0.0.0.0")  # noqa: S104  # to see it refused
     assert refused.returncode == 2
