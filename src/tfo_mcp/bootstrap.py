@@ -11,8 +11,16 @@ from pathlib import Path
 
 from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
-from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession, SendMessage
+from tfo_mcp.application.commands import (
+    CallTool,
+    CloseSession,
+    ConfirmInitialized,
+    InitializeSession,
+    SendMessage,
+    SetLogLevel,
+)
 from tfo_mcp.application.conversation_handler import ConversationHandler, TurnPolicy
+from tfo_mcp.application.log_handler import LogHandler
 from tfo_mcp.application.queries import ListTools, Ping, ToolQueries, ping
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler
@@ -20,6 +28,7 @@ from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
+from tfo_mcp.infrastructure.client_log import FollowedLog
 from tfo_mcp.infrastructure.config import Loaded
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import report_unforeseen
@@ -127,6 +136,7 @@ class Server:
                 timeout=settings.claude.turn_timeout,
             ),
         )
+        log = FollowedLog(settings)
         bus = Bus(
             {
                 InitializeSession: Endpoint(session_handler.initialize, guarded=False),
@@ -136,10 +146,12 @@ class Server:
                 ListTools: Endpoint(ToolQueries(tools).list_tools),
                 CallTool: Endpoint(tool_handler.call),
                 SendMessage: Endpoint(conversation_handler.send),
+                SetLogLevel: Endpoint(LogHandler(log).set_level),
             },
             telemetry=self._telemetry,
             error_code=error_code,
             report=report_unforeseen,
+            client_log=log if settings.mcp.enable_logging else None,
         )
         tool_handler.bus = bus
 
@@ -150,6 +162,7 @@ class Server:
             version=__version__,
             instructions=_INSTRUCTIONS,
             report=report_unforeseen,
+            without=() if settings.mcp.enable_logging else ("logging/setLevel",),
         )
         self._connection = Connection(
             (door,),

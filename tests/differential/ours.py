@@ -86,7 +86,13 @@ class InProcess:
             report=self._report,
         )
         door = SdkDoor(
-            bus, telemetry, name="differential", version=__version__, instructions="Be the same.", report=self._report
+            bus,
+            telemetry,
+            name="differential",
+            version=__version__,
+            instructions="Be the same.",
+            report=self._report,
+            without=("logging/setLevel",),
         )
         self._connection = Connection(
             (door,),
@@ -109,6 +115,8 @@ class InProcess:
         assert line.endswith(b"\n")
         assert line.count(b"\n") == 1
         self.answers.append(cast("Members", json.loads(line)))
+
+    is_read = True
 
     async def writable(self) -> None:
         """It always is."""
@@ -145,7 +153,8 @@ class InProcess:
 def speak_to_process(folder: Path, script: Script, expected: Sequence[int]) -> list[list[Members]]:
     """A fresh `tfo-mcp serve`; the answers to each burst, those that nobody expects behind the last."""
     limit = {"TELEMETRYFLOW_MCP_MCP_MAX_MESSAGE_SIZE": str(MAX_LINE)}
-    with serving(folder, env=limit) as server:
+    unlike = {"TELEMETRYFLOW_MCP_MCP_ENABLE_LOGGING": "false"}  # the bare SDK's server has no log to follow
+    with serving(folder, env=limit | unlike) as server:
         answers: list[list[Members]] = []
         for burst, count in zip(script, expected, strict=True):
             with suppress(BrokenPipeError):  # it is gone: then answers are missing

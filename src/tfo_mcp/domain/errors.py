@@ -9,7 +9,8 @@ DomainError
 ├── SessionClosing                 the server is on its way out
 ├── InvalidParams                  the message's content cannot be right
 │   ├── UnknownTool
-│   └── UnknownCursor
+│   ├── UnknownCursor
+│   └── UnknownLogLevel
 ├── InternalError                  unforeseen; carries an error id, never a text
 ├── InvalidTransition              a state machine was asked for an edge that it has not
 └── ToolFailure                    a tool could not do it; a sentence that the model can act on
@@ -85,6 +86,13 @@ class UnknownCursor(InvalidParams):
 
     def __init__(self, cursor: str) -> None:
         super().__init__(f"unknown cursor: {cursor[:200]!r}")
+
+
+class UnknownLogLevel(InvalidParams):
+    """No log level has this name."""
+
+    def __init__(self, label: str, labels: Sequence[str]) -> None:
+        super().__init__(f"unknown log level: {label[:200]!r}; there are {', '.join(labels)}")
 
 
 class InternalError(DomainError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession
+from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession, SetLogLevel
 from tfo_mcp.application.queries import ListTools, Ping
 from tfo_mcp.presentation import wire
 
@@ -35,6 +35,7 @@ ROUTES: Final[Mapping[str, Route]] = {
     "server/discover": Route(lambda _: Ping()),  # the SDK says what the server is and can
     "tools/list": Route(lambda p: ListTools(p.get("cursor")), wire.tool_list),
     "tools/call": Route(lambda p: CallTool(p["name"], p.get("arguments") or {}), wire.tool_result),
+    "logging/setLevel": Route(lambda p: SetLogLevel(p["level"])),
     "shutdown": Route(lambda _: CloseSession()),
 }
 

@@ -9,7 +9,7 @@ The only module that imports `mcp`, `mcp_types` or pydantic, and that knows a pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -35,6 +35,7 @@ from tfo_mcp.application.bus import Bus, RequestInfo
 from tfo_mcp.application.commands import ConfirmInitialized, InitializeSession
 from tfo_mcp.application.ports import Telemetry
 from tfo_mcp.domain.errors import DomainError
+from tfo_mcp.domain.log_level import LogLevel
 from tfo_mcp.domain.session import SessionState
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.routes import NOTIFICATIONS, ROUTES, Route
@@ -72,6 +73,7 @@ class SdkDoor:
     Args:
         name, version, instructions: what the server says of itself.
         report: told of what was unforeseen, with its error id, before it is masked.
+        without: methods of the table that are switched off.
     """
 
     def __init__(
@@ -83,11 +85,16 @@ class SdkDoor:
         version: str,
         instructions: str,
         report: Callable[[str, BaseException], None],
+        without: Collection[str] = (),
     ) -> None:
         self._bus = bus
         self._telemetry = telemetry
         self._report = report
-        handlers = {method: partial(self._handle, route) for method, route in ROUTES.items() if method not in _BUILT_IN}
+        handlers = {
+            method: partial(self._handle, route)
+            for method, route in ROUTES.items()
+            if method not in _BUILT_IN and method not in without
+        }
         known: dict[str, Any] = {argument: handlers[method] for method, argument in _CONSTRUCTOR_NAMES.items()}
         # 2026-07-28 wants the hints on every result that may be kept; these are the SDK's own defaults: keep nothing.
         hints: dict[Any, CacheHint] = {method: CacheHint() for method in CACHEABLE_METHODS if method in ROUTES}
@@ -211,6 +218,8 @@ class SdkDoor:
         result = await call_next(ctx)
         if ctx.method == "server/discover" and ctx.request_id is not None:
             await self._dispatch(ROUTES[ctx.method], ctx)
+            # Only the handshake revisions have the method that the SDK concludes it from.
+            cast("dict[str, Any]", result)["capabilities"].pop("logging", None)
         return result
 
     async def _notified(self, message: Callable[[Mapping[str, Any]], object], ctx: _Context, _params: object) -> None:
@@ -292,7 +301,14 @@ def _request_info(ctx: _Context) -> RequestInfo:
         request_id=ctx.request_id,
         parent=trace_context(_meta(ctx)),
         progress_token=call.progress_token,
+        log_level=_log_level(ctx) if call.connection.era == "stateless" else None,
     )
+
+
+def _log_level(ctx: _Context) -> LogLevel | None:
+    """What 2026-07-28 has in the place of `logging/setLevel`; the kernel has looked at its spelling."""
+    label: object = _meta(ctx).get(types.LOG_LEVEL_META_KEY)
+    return LogLevel.of(label) if isinstance(label, str) else None
 
 
 def _first_stateless(ctx: _Context) -> InitializeSession:

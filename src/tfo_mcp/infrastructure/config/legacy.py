@@ -13,7 +13,6 @@ RETIRED: dict[str, tuple[str, ...]] = {
         "enable_tools",
         "enable_resources",
         "enable_prompts",
-        "enable_logging",
         "enable_sampling",
     ),
     "telemetry": (

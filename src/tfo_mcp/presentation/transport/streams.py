@@ -162,8 +162,12 @@ class Streams(asyncio.Protocol):
     # --- outgoing: the port `Wire` ---
 
     def write(self, line: bytes) -> None:
-        if self._writer is not None and not self._output.lost:
+        if self._writer is not None and not (self._output.lost or self._closing):
             self._writer.write(line)
+
+    @property
+    def is_read(self) -> bool:
+        return self._output.ready.is_set()
 
     async def writable(self) -> None:
         await self._output.ready.wait()
