@@ -139,6 +139,25 @@ def test_what_a_client_does_not_read_is_dropped_and_counted_and_stops_no_call(tm
         assert numbers == sorted(numbers)
 
 
+@pytest.mark.parametrize("way", ["shutdown", "end of input", later("SIGTERM")])
+def test_who_follows_sees_the_session_close_and_the_server_ends_as_ever(tmp_path: Path, way: str) -> None:
+    with serving(tmp_path) as server:
+        server.initialize()
+        server.call("level", "logging/setLevel", {"level": "debug"})
+        match way:
+            case "shutdown":
+                server.request("end", "shutdown")
+            case "end of input":
+                server.close_input()
+            case _:
+                server.process.terminate()
+        closed, *answer = server.rest()
+        assert closed["params"]["data"]["message"] == "SessionClosed"
+        assert [message["id"] for message in answer] == (["end"] if way == "shutdown" else [])
+        assert server.wait() == 0
+        assert "Traceback" not in server.log()
+
+
 def test_what_is_switched_off_is_unknown(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD, env={"TELEMETRYFLOW_MCP_MCP_ENABLE_LOGGING": "false"}) as server:
         assert "logging" not in server.initialize()["capabilities"]

@@ -166,6 +166,37 @@ async def test_a_request_gets_all_that_it_logged_before_it_ends_and_nothing_of_o
     assert len(client.messages) == 3
 
 
+async def test_what_a_request_leaves_running_logs_to_nobody_once_it_has_ended() -> None:
+    client, followed_log = Reader(), followed()
+    ended = asyncio.Event()
+
+    async def stay() -> None:
+        await ended.wait()
+        log.critical("too late")
+
+    async with followed_log.following(client, LogLevel.DEBUG):
+        left = asyncio.create_task(stay())
+    log.critical("too late, in the task of the request")
+    ended.set()
+    await left
+    assert client.logged == []
+
+
+async def test_a_request_that_fails_gets_what_it_logged_once_the_client_reads() -> None:
+    client, followed_log = Reader(), followed()
+    client.reading.clear()
+
+    async def request() -> None:
+        async with followed_log.following(client, LogLevel.DEBUG):
+            log.error("about to fail")
+            asyncio.get_running_loop().call_later(0.05, client.reading.set)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await request()
+    assert client.messages == ["about to fail"]
+
+
 async def test_a_request_that_is_cancelled_waits_for_nobody() -> None:
     client, followed_log = Reader(), followed()
     client.reading.clear()
