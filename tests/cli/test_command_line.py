@@ -37,6 +37,12 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
     assert all(verb in text for verb in ("serve", "validate", "fake-claude", "demo"))
 
 
+def test_without_a_verb_help_is_shown(tmp_path: Path) -> None:
+    shown = run(tmp_path)
+    assert "Usage:" in shown.stdout + shown.stderr
+    assert "serve" in shown.stdout + shown.stderr
+
+
 def test_an_unknown_verb_is_a_usage_error(tmp_path: Path) -> None:
     assert run(tmp_path, "conquer").returncode == 2
 

@@ -214,10 +214,12 @@ def test_a_stateless_request_that_fails_has_had_its_records(tmp_path: Path) -> N
         assert [note["data"]["message"] for note in notes(server.received)] == ["about to fail"]
 
 
-def test_an_unknown_level_of_a_stateless_request_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_level_of_a_stateless_request_is_refused_and_never_a_fault(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin(STATELESS)
         assert call_with_level(server, "wrong", "verbose")["error"]["code"] == -32602
+        end = {"_meta": {**ENVELOPE, LOG_LEVEL: "verbose"}}
+        assert "result" in server.call("not of MCP", "shutdown", end)  # whose params nobody else looks at
 
 
 @pytest.mark.parametrize("revision", [HANDSHAKES[0]])

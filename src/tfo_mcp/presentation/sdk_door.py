@@ -306,9 +306,12 @@ def _request_info(ctx: _Context) -> RequestInfo:
 
 
 def _log_level(ctx: _Context) -> LogLevel | None:
-    """What 2026-07-28 has in the place of `logging/setLevel`; the kernel has looked at its spelling."""
+    """What 2026-07-28 has in the place of `logging/setLevel`.
+
+    An unknown one is none: the kernel refuses it, except in what is no method of MCP's.
+    """
     label: object = _meta(ctx).get(types.LOG_LEVEL_META_KEY)
-    return LogLevel.of(label) if isinstance(label, str) else None
+    return next((level for level in LogLevel if level.label == label), None)
 
 
 def _first_stateless(ctx: _Context) -> InitializeSession:
