@@ -262,6 +262,45 @@ def test_a_reader_that_goes_away_is_an_end_and_no_failure(tmp_path: Path) -> Non
     assert "nobody reads stdout any more" in log_of(tmp_path)
 
 
+# --- as on Windows ---
+
+BY_THREADS = """
+import sys
+sys.modules["uvloop"] = None
+from tfo_mcp.cli import main
+from tfo_mcp.presentation.transport import pipes
+pipes.loop_serves = lambda fd: False
+main(["serve"])
+"""
+"""What is left on Windows: asyncio's own loop, and threads for pipes too."""
+
+
+@pytest.mark.parametrize("way", ["end of input", "SIGTERM", "shutdown", "nobody reads"])
+def test_pipes_can_be_served_by_threads_too(tmp_path: Path, way: str) -> None:
+    with serving(tmp_path, command=(sys.executable, "-c", BY_THREADS)) as server:
+        server.begin("2025-11-25")
+        for number in range(3):
+            result = server.call_tool(number, "echo", {"message": "é" * 300_000})
+            assert result["structuredContent"] == {"message": "é" * 300_000}
+        begun = time.monotonic()
+        match way:
+            case "end of input":
+                server.send_raw(pings(2000))
+                server.close_input()
+                assert sorted(message["id"] for message in server.rest()) == list(range(2000))
+            case "SIGTERM":
+                server.process.send_signal(signal.SIGTERM)
+            case "shutdown":
+                assert server.call("end", "shutdown")["result"] == {}
+            case _:
+                assert server.process.stdout is not None
+                server.process.stdout.close()
+                server.request("unread", "ping")
+        assert server.wait() == 0
+        assert way == "end of input" or time.monotonic() - begun < IN_TIME
+        eventually(lambda: "SessionClosed" in server.log())
+
+
 # --- terminals ---
 
 IN_THE_FOREGROUND = """
