@@ -13,9 +13,17 @@ from pathlib import Path
 
 from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
-from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession, SendMessage
+from tfo_mcp.application.commands import (
+    CallTool,
+    CloseSession,
+    ConfirmInitialized,
+    InitializeSession,
+    SendMessage,
+    SetLogLevel,
+)
 from tfo_mcp.application.conversation_handler import ConversationHandler, TurnPolicy
 from tfo_mcp.application.health import Health
+from tfo_mcp.application.log_handler import LogHandler
 from tfo_mcp.application.queries import (
     Complete,
     CompletionQueries,
@@ -39,6 +47,7 @@ from tfo_mcp.domain.prompt import PromptRegistry
 from tfo_mcp.domain.resource import ResourceRegistry
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
+from tfo_mcp.infrastructure.client_log import FollowedLog
 from tfo_mcp.infrastructure.config import Loaded, Settings, masked, secrets_of
 from tfo_mcp.infrastructure.config.file import default_paths
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
@@ -68,7 +77,8 @@ from tfo_mcp.presentation.prompts import SERVER_PROMPTS
 from tfo_mcp.presentation.resources import ConversationResources, server_resources
 from tfo_mcp.presentation.routes import Feature, routes_with
 from tfo_mcp.presentation.sdk_door import SdkDoor
-from tfo_mcp.presentation.transport.stdio import StdioLimits, serve_stdio
+from tfo_mcp.presentation.transport.stdio import End, serve_stdio
+from tfo_mcp.presentation.transport.streams import StdioLimits
 from tfo_mcp.presentation.wire import error_code
 
 _logger = logging.getLogger(__name__)
@@ -180,6 +190,7 @@ class Server:
         tool_queries = ToolQueries(tools, page_size=page_size)
         resource_queries = ResourceQueries(resources, page_size=page_size, timeout=timeout)
         prompt_queries = PromptQueries(prompts, page_size=page_size)
+        log = FollowedLog(settings)
         bus = Bus(
             {
                 InitializeSession: Endpoint(session_handler.initialize, guarded=False),
@@ -195,10 +206,12 @@ class Server:
                 ListPrompts: Endpoint(prompt_queries.list_prompts),
                 GetPrompt: Endpoint(prompt_queries.get_prompt),
                 Complete: Endpoint(CompletionQueries(prompts, resources, timeout=timeout).complete),
+                SetLogLevel: Endpoint(LogHandler(log).set_level),
             },
             telemetry=self._telemetry,
             error_code=error_code,
             report=report_unforeseen,
+            client_log=log if "logging" in features else None,
         )
         tool_handler.bus = bus
 
@@ -223,16 +236,9 @@ class Server:
         )
         self._loading: asyncio.Task[None] | None = None
 
-    async def run(self) -> float:
-        """Serve until the client, a signal or `shutdown` ends it; then flush, within `server.shutdown_timeout`.
-
-        Returns:
-            The loop's time at which the process should be gone.
-
-        Raises:
-            UnusableStream: stdin or stdout cannot be served.
-        """
-        exit_at = await serve_stdio(
+    async def run(self) -> End:
+        """Serve until the client, a signal or `shutdown` ends it; then flush, within `server.shutdown_timeout`."""
+        end = await serve_stdio(
             self._connection,
             StdioLimits(
                 max_message_size=self._settings.mcp.max_message_size,
@@ -240,8 +246,8 @@ class Server:
                 shutdown_timeout=self._settings.server.shutdown_timeout,
             ),
         )
-        await self._flush(exit_at - asyncio.get_running_loop().time())
-        return exit_at
+        await self._flush(end.exit_at - asyncio.get_running_loop().time())
+        return end
 
     def _begin_loading(self) -> None:
         self._loading = asyncio.get_running_loop().create_task(self._load())
@@ -290,6 +296,7 @@ def _features(settings: Settings) -> set[Feature]:
         "tools": settings.mcp.enable_tools,
         "resources": settings.mcp.enable_resources,
         "prompts": settings.mcp.enable_prompts,
+        "logging": settings.mcp.enable_logging,
     }
     return {feature for feature, is_on in enabled.items() if is_on}
 

@@ -30,7 +30,7 @@ WALK: Sequence[tuple[str, str, str]] = (
 )
 """What changes the value, in order: file, function, and what it makes of what.
 
-`transport/stdio.py` reads the bytes before and writes the line after them.
+`transport/streams.py` is given the bytes before and writes the line after them.
 """
 
 LEAVE_IT_AS_IT_IS: Mapping[str, str] = {

@@ -18,11 +18,6 @@ SOURCE = Path(__file__).parents[2] / "src" / "tfo_mcp"
 CONFIG = SOURCE / "infrastructure" / "config"
 
 CALLED_FROM_OUTSIDE: Mapping[str, str] = {
-    "connection_made": "asyncio calls its protocols",
-    "data_received": "asyncio calls its protocols",
-    "connection_lost": "asyncio calls its protocols",
-    "pause_writing": "asyncio calls its protocols",
-    "resume_writing": "asyncio calls its protocols",
     "list_commands": "click asks its groups",
     "get_command": "click asks its groups",
     "format_commands": "click asks its groups",

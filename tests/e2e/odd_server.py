@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -82,6 +83,25 @@ def fail(arguments: Arguments, context: ToolContext) -> ToolResult:
     raise RuntimeError(SECRET)
 
 
+def log(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Log as many records as asked for; the level of each is named in its message."""
+    level = arguments.get("level", "info")
+    for number in range(arguments.get("count", 1)):
+        logging.getLogger("tfo_mcp.odd").log(
+            logging.getLevelNamesMapping()[level.upper()],
+            "record %d at %s",
+            number,
+            level,
+            extra={"said": arguments.get("said"), "number": number},
+        )
+    return ToolResult("logged")
+
+
+def log_and_fail(arguments: Arguments, context: ToolContext) -> ToolResult:
+    logging.getLogger("tfo_mcp.odd").warning("about to fail")
+    raise RuntimeError(SECRET)
+
+
 def give_no_text(arguments: Arguments, context: ToolContext) -> ToolResult:
     return ToolResult({"this is": "no text"})  # pyright: ignore[reportArgumentType]
 
@@ -105,6 +125,9 @@ TOOLS = [
     tool("say", say, ToolMode.THREAD),
     tool("open_descriptors", open_descriptors, ToolMode.THREAD),
     tool("fail", fail, ToolMode.INLINE),
+    tool("log", log, ToolMode.INLINE),
+    tool("log_in_a_thread", log, ToolMode.THREAD),
+    tool("log_and_fail", log_and_fail, ToolMode.INLINE),
     tool("no_text", give_no_text, ToolMode.INLINE),
     tool("no_schema", fail, ToolMode.INLINE, {"type": "object", "properties": {"x": {"type": SECRET}}}),
 ]

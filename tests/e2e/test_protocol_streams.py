@@ -1,4 +1,7 @@
-"""What stands around the messages: nothing but protocol on stdout, any pipe or socket, stderr or none."""
+"""What stands around the messages: nothing but protocol on stdout, any pipe or socket, stderr or none.
+
+Files, terminals and other devices have tests of their own.
+"""
 
 from __future__ import annotations
 
@@ -118,27 +121,6 @@ def run(tmp_path: Path, redirection: str) -> subprocess.CompletedProcess[bytes]:
 def test_a_closed_stderr_is_no_reason_not_to_serve(tmp_path: Path) -> None:
     done = run(tmp_path, "2>&-")
     assert (done.returncode, done.stdout) == (0, b'{"jsonrpc":"2.0","id":1,"result":{}}\n')
-
-
-@pytest.mark.parametrize(
-    ("redirection", "name"),
-    [
-        ("<&-", "stdin"),
-        (">/dev/null", "stdout"),
-        later("</dev/null", "stdin"),
-        later("<stream", "stdin"),
-        later(">&-", "stdout"),
-    ],
-)
-def test_what_is_neither_pipe_nor_socket_is_refused_in_one_sentence(
-    tmp_path: Path, redirection: str, name: str
-) -> None:
-    (tmp_path / "stream").write_bytes(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
-    done = run(tmp_path, redirection)
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.decode() == (
-        f"tfo-mcp: {name} is neither a pipe nor a socket: 'tfo-mcp serve' is started by an MCP client, not by hand\n"
-    )
 
 
 def test_a_last_line_without_its_end_is_a_line(tmp_path: Path) -> None:

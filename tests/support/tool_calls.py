@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from support.fakes import InMemoryAudit
 from support.telemetry import FakeTelemetry
@@ -22,11 +23,19 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.told: list[tuple[str | int, float, float | None, str | None]] = []
+        self.logged: list[tuple[str, str, Mapping[str, Any]]] = []
 
     async def progress(
         self, token: str | int, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
         self.told.append((token, progress, total, message))
+
+    def log(self, level: str, logger: str, data: Mapping[str, Any]) -> bool:
+        self.logged.append((level, logger, data))
+        return True
+
+    async def reads(self) -> None:
+        """It always does."""
 
     async def drain(self) -> None:
         """Nothing else is in flight."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from tfo_mcp.application.ports import AttributeValue, Client, Span, Telemetry, TraceContext
+from tfo_mcp.application.ports import AttributeValue, Client, ClientLog, Span, Telemetry, TraceContext
 from tfo_mcp.domain.errors import DomainError, InternalError, ResourceUnavailable
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
+from tfo_mcp.domain.log_level import LogLevel
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.tool import ToolResult
 
@@ -28,6 +29,7 @@ class RequestInfo:
         operation: the MCP method, or `execute_tool` for a tool call by Claude.
         parent: the client's trace context, or that of the operation around this one.
         progress_token: the client's, where it wants progress.
+        log_level: from where on it wants the records that this request logs (2026-07-28).
         span: what measures this request; set by the bus.
         nested: whether this is part of a request that is recorded already.
     """
@@ -41,6 +43,7 @@ class RequestInfo:
     transport: str = "pipe"
     parent: TraceContext | None = None
     progress_token: str | int | None = None
+    log_level: LogLevel | None = None
     span: Span | None = None
     nested: bool = False
 
@@ -79,6 +82,7 @@ class Bus:
         telemetry: where each request is recorded.
         error_code: the JSON-RPC code of an error, for `error.type` as the semantic conventions want it.
         report: told of what was unforeseen, with its error id, before it is masked.
+        client_log: where requests let their client follow the log; None: nowhere.
     """
 
     def __init__(
@@ -88,11 +92,13 @@ class Bus:
         telemetry: Telemetry,
         error_code: Callable[[DomainError], int],
         report: Callable[[str, BaseException], None],
+        client_log: ClientLog | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._telemetry = telemetry
         self._error_code = error_code
         self._report = report
+        self._client_log = client_log
 
     async def dispatch(self, message: object, info: RequestInfo) -> Any:  # noqa: ANN401  # each message has a result type of its own
         """Handle `message` and return its result.
@@ -107,7 +113,11 @@ class Bus:
             "request", info.operation, parent=info.parent, attributes=_attributes(info)
         )
         try:
-            result = await self._handle(endpoint, message, info)
+            if info.log_level is None or self._client_log is None:
+                result = await self._handle(endpoint, message, info)
+            else:
+                async with self._client_log.following(info.client, info.log_level):
+                    result = await self._handle(endpoint, message, info)
         except asyncio.CancelledError:
             span.end("cancelled")
             raise

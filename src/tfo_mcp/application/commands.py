@@ -27,6 +27,13 @@ class CloseSession:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLogLevel:
+    """`logging/setLevel`: how grave a record of the server's own log must be for the client to get it."""
+
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallTool:
     """`tools/call`, or a tool call by Claude. Gives a `ToolResult`."""
 

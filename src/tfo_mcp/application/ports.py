@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.health import ComponentHealth
 from tfo_mcp.domain.identifiers import ConversationId
+from tfo_mcp.domain.log_level import LogLevel
 from tfo_mcp.domain.message import Message, Usage
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.tool import Tool
@@ -260,6 +261,29 @@ class Client(Protocol):
         """Send `notifications/progress`; waits while the client does not read."""
         ...
 
+    def log(self, level: str, logger: str, data: Mapping[str, Any]) -> bool:
+        """Send `notifications/message`, `data` in JSON types, unless the client does not read; whether it was sent."""
+        ...
+
+    async def reads(self) -> None:
+        """Wait while the client does not read."""
+        ...
+
     async def drain(self) -> None:
         """Let the other requests in flight end, for as long as the shutdown budget has; cut the rest."""
+        ...
+
+
+# --- the log -----------------------------------------------------------------------------------------
+
+
+class ClientLog(Protocol):
+    """The server's own log, as clients follow it. None of it ever waits for a client that does not read, but an end."""
+
+    def follow(self, client: Client, level: LogLevel) -> None:
+        """Send `client` every record of `level` and above from now on, and no other."""
+        ...
+
+    def following(self, client: Client, level: LogLevel) -> AbstractAsyncContextManager[None]:
+        """Send `client` the records of `level` and above that what runs inside logs; all before this ends."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -16,6 +17,13 @@ from tfo_mcp.cli.configuration import configured, load, refuse
 
 if TYPE_CHECKING:
     from tfo_mcp.bootstrap import Server
+
+_INTRODUCTION = """\
+tfo-mcp is an MCP server: an MCP client, such as Claude Code, starts it and speaks to it on stdin and stdout.
+To install it in Claude Code:     claude mcp add tfo-mcp -- tfo-mcp serve
+In a client that is set up by a JSON file:
+    {"mcpServers": {"tfo-mcp": {"command": "tfo-mcp", "args": ["serve"]}}}
+Here it answers what you type, one JSON-RPC message a line; Ctrl-D ends it."""
 
 
 @click.command("serve")
@@ -39,22 +47,26 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None, 
     except ConfigurationError as error:
         refuse(error)
 
-    from tfo_mcp.presentation.transport.stdio import UnusableStream
-
-    try:
-        _run(server)
-    except UnusableStream as error:
-        click.echo(f"tfo-mcp: {error}", err=True)
-        raise SystemExit(EXIT_FAILURE) from error
+    if os.isatty(0):
+        _introduce()
+    _run(server)
 
 
 def _open_standard_streams() -> None:
-    """What the client left closed leads nowhere, and not to the file that happens to be opened next."""
-    for descriptor in range(3):
+    """What was left closed leads nowhere, and not to the file that happens to be opened next.
+
+    A closed stdout cannot be written to either way: answers that nobody gets are a failure.
+    """
+    for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.open(os.devnull, mode)  # gets the lowest number that is free
+
+
+def _introduce() -> None:
+    with suppress(OSError):  # nobody reads it: that is no reason not to serve
+        click.echo(_INTRODUCTION, err=True)
 
 
 def _run(server: Server) -> None:
@@ -69,10 +81,10 @@ def _run(server: Server) -> None:
 async def _run_and_exit(server: Server) -> None:
     from tfo_mcp.infrastructure.logs import flush_logs
 
-    exit_at = await server.run()
-    flush_logs(max(0.0, exit_at - asyncio.get_running_loop().time()) / 2)
+    end = await server.run()
+    flush_logs(max(0.0, end.exit_at - asyncio.get_running_loop().time()) / 2)
     # To close the loop would be to wait for tasks that do not end, and for threads that import or block in a call.
-    os._exit(0)
+    os._exit(EXIT_FAILURE if end.failed else 0)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

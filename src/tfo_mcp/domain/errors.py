@@ -13,7 +13,8 @@ DomainError
 │   ├── UnknownPrompt
 │   ├── InvalidPromptArgument      missing, unknown, or not what it may be
 │   ├── UnknownReference           nothing can be completed there
-│   └── UnknownCursor
+│   ├── UnknownCursor
+│   └── UnknownLogLevel
 ├── ResourceUnavailable            it may be there, but cannot be read now
 ├── InternalError                  unforeseen; carries an error id, never a text
 ├── InvalidTransition              a state machine was asked for an edge that it has not
@@ -125,6 +126,13 @@ class UnknownCursor(InvalidParams):
 
     def __init__(self, cursor: str) -> None:
         super().__init__(f"unknown cursor: {cursor[:200]!r}")
+
+
+class UnknownLogLevel(InvalidParams):
+    """No log level has this name."""
+
+    def __init__(self, label: str, labels: Sequence[str]) -> None:
+        super().__init__(f"unknown log level: {label[:200]!r}; there are {', '.join(labels)}")
 
 
 class ResourceUnavailable(DomainError):

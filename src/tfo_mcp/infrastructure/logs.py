@@ -16,7 +16,7 @@ import os
 import re
 import select
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -52,14 +52,14 @@ def configure_logging(settings: Settings) -> None:
         ConfigurationError: the log file cannot be opened.
     """
     stream = _open(settings.logging)
-    hidden = [text for secret in secrets_of(settings) if len(text := secret.reveal()) >= _SHORTEST_SECRET]
-    hidden += [json.dumps(text, ensure_ascii=False)[1:-1] for text in hidden]
     for handler in list(logging.root.handlers):
         if isinstance(handler, _BackgroundHandler):
             logging.root.removeHandler(handler)
             handler.close()
-    logging.root.addHandler(_BackgroundHandler(stream, settings.logging.format, hidden))
     level = logging.getLevelNamesMapping()[settings.logging.level.upper()]
+    handler = _BackgroundHandler(stream, settings.logging.format, redactor(settings))
+    handler.setLevel(level)  # of its own, for a client may follow more
+    logging.root.addHandler(handler)
     _log.setLevel(level)
     # Below a warning, libraries tell what stands in requests.
     logging.root.setLevel(max(level, logging.WARNING))
@@ -77,6 +77,19 @@ def check_logging(settings: Settings) -> None:
         _open(settings.logging).close()
         if is_new:
             file.unlink()
+
+
+def redactor(settings: Settings) -> Callable[[str], str]:
+    """A function that blots out of a text every secret of `settings`, what looks like one, and control characters."""
+    hidden = [text for secret in secrets_of(settings) if len(text := secret.reveal()) >= _SHORTEST_SECRET]
+    hidden += [json.dumps(text, ensure_ascii=False)[1:-1] for text in hidden]
+
+    def redact(text: str) -> str:
+        for secret in hidden:
+            text = text.replace(secret, "***")
+        return _SECRETS.sub("***", text).translate(_CONTROLS_WITHIN_LINES)
+
+    return redact
 
 
 def report_unforeseen(error_id: str, error: BaseException) -> None:
@@ -105,11 +118,11 @@ def _open(settings: LoggingSettings) -> io.RawIOBase:
 class _BackgroundHandler(logging.Handler):
     """Queues records; a daemon thread of its own renders and writes them."""
 
-    def __init__(self, stream: io.RawIOBase, style: str, hidden: Iterable[str]) -> None:
+    def __init__(self, stream: io.RawIOBase, style: str, redact: Callable[[str], str]) -> None:
         super().__init__()
         self._stream = stream
         self._style = style
-        self._hidden = tuple(hidden)
+        self._redact = redact
         self._queue: SimpleQueue[logging.LogRecord | threading.Event | None] = SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="tfo-mcp-log", daemon=True)
@@ -150,7 +163,7 @@ class _BackgroundHandler(logging.Handler):
                 if isinstance(item, threading.Event):
                     item.set()
                     continue
-                render = render or _renderer(self._style, self._hidden)
+                render = render or _renderer(self._style, self._redact)
                 try:
                     line = render(item)
                 except Exception as error:  # noqa: BLE001  # whatever the `repr` of a logged value raises
@@ -171,14 +184,11 @@ def _write(stream: io.RawIOBase, line: str) -> None:
         pass  # nobody reads any more, or the disk is full: there is nowhere left to say so
 
 
-def _renderer(style: str, hidden: tuple[str, ...]) -> Callable[[logging.LogRecord], str]:
+def _renderer(style: str, redact: Callable[[str], str]) -> Callable[[logging.LogRecord], str]:
     from structlog import dev, processors, stdlib
 
-    def redact(_logger: object, _method: str, rendered: EventDict) -> str:
-        text = str(rendered)
-        for secret in hidden:
-            text = text.replace(secret, "***")
-        return _SECRETS.sub("***", text).translate(_CONTROLS_WITHIN_LINES)
+    def redacted(_logger: object, _method: str, rendered: EventDict) -> str:
+        return redact(str(rendered))
 
     as_json: tuple[Processor, ...] = (processors.format_exc_info, processors.JSONRenderer(ensure_ascii=False))
     as_text: tuple[Processor, ...] = (
@@ -190,7 +200,7 @@ def _renderer(style: str, hidden: tuple[str, ...]) -> Callable[[logging.LogRecor
         processors=(
             stdlib.ProcessorFormatter.remove_processors_meta,
             *(as_json if style == "json" else as_text),
-            redact,
+            redacted,
         ),
     ).format
 

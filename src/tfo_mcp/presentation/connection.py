@@ -44,6 +44,11 @@ class Wire(Protocol):
         """Send one line, whole and in order."""
         ...
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the client keeps up."""
+        ...
+
     async def writable(self) -> None:
         """Wait until the client reads again."""
         ...
@@ -166,8 +171,7 @@ class Connection:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
         if params is not None:
             message["params"] = params
-        if self._wire is not None:
-            await self._wire.writable()
+        await self.reads()
         self._send(message)
 
     async def _run(
@@ -232,6 +236,19 @@ class Connection:
         if message is not None:
             params["message"] = message
         await self.notify("notifications/progress", params)
+
+    def log(self, level: str, logger: str, data: Mapping[str, Any]) -> bool:
+        """Send `notifications/message`, unless the client does not read; whether it was sent."""
+        if self._wire is None or not self._wire.is_read:
+            return False
+        params = {"level": level, "logger": logger, "data": data}
+        self._send({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
+        return True
+
+    async def reads(self) -> None:
+        """Wait while the client does not read."""
+        if self._wire is not None:
+            await self._wire.writable()
 
     async def drain(self) -> None:
         """Let the other requests in flight end within `answer_time`; answer what is left with -32000 and cut it."""

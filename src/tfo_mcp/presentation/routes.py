@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession
+from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession, SetLogLevel
 from tfo_mcp.application.queries import (
     Complete,
     GetPrompt,
@@ -19,7 +19,7 @@ from tfo_mcp.application.queries import (
 )
 from tfo_mcp.presentation import wire
 
-Feature = Literal["tools", "resources", "prompts"]
+Feature = Literal["tools", "resources", "prompts", "logging"]
 """What a setting `mcp.enable_…` switches off."""
 
 
@@ -64,6 +64,7 @@ ROUTES: Final[Mapping[str, Route]] = {
     "prompts/list": Route(lambda p: ListPrompts(p.get("cursor")), wire.prompt_list, ("prompts",)),
     "prompts/get": Route(lambda p: GetPrompt(p["name"], p.get("arguments") or {}), wire.prompt_result, ("prompts",)),
     "completion/complete": Route(_complete, wire.completion_result, ("resources", "prompts")),
+    "logging/setLevel": Route(lambda p: SetLogLevel(p["level"]), features=("logging",)),
     "shutdown": Route(lambda _: CloseSession()),
 }
 

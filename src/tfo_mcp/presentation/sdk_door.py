@@ -35,6 +35,7 @@ from tfo_mcp.application.bus import Bus, RequestInfo
 from tfo_mcp.application.commands import ConfirmInitialized, InitializeSession
 from tfo_mcp.application.ports import Telemetry
 from tfo_mcp.domain.errors import DomainError
+from tfo_mcp.domain.log_level import LogLevel
 from tfo_mcp.domain.session import SessionState
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.routes import NOTIFICATIONS, Route
@@ -226,6 +227,8 @@ class SdkDoor:
         result = await call_next(ctx)
         if ctx.method == "server/discover" and ctx.request_id is not None:
             await self._dispatch(self._routes[ctx.method], ctx)
+            # Only the handshake revisions have the method that the SDK concludes it from.
+            cast("dict[str, Any]", result)["capabilities"].pop("logging", None)
         return result
 
     async def _notified(self, message: Callable[[Mapping[str, Any]], object], ctx: _Context, _params: object) -> None:
@@ -307,7 +310,17 @@ def _request_info(ctx: _Context) -> RequestInfo:
         request_id=ctx.request_id,
         parent=trace_context(_meta(ctx)),
         progress_token=call.progress_token,
+        log_level=_log_level(ctx) if call.connection.era == "stateless" else None,
     )
+
+
+def _log_level(ctx: _Context) -> LogLevel | None:
+    """What 2026-07-28 has in the place of `logging/setLevel`.
+
+    An unknown one is none: the kernel refuses it, except in what is no method of MCP's.
+    """
+    label: object = _meta(ctx).get(types.LOG_LEVEL_META_KEY)
+    return next((level for level in LogLevel if level.label == label), None)
 
 
 def _first_stateless(ctx: _Context) -> InitializeSession:

@@ -67,7 +67,7 @@ def test_a_file_with_everything_loads_with_one_warning(tmp_path: Path) -> None:
     (warning,) = loaded.warnings
     assert warning == (
         "settings of version 1.2 that have no effect any more: analytics, cache, claude.temperature, database, "
-        "mcp.enable_logging, mcp.enable_sampling, mcp.protocol_version, queue, server.debug, server.host, "
+        "mcp.enable_sampling, mcp.protocol_version, queue, server.debug, server.host, "
         "server.port, server.read_timeout, server.version, server.write_timeout, telemetry.api_key, "
         "telemetry.batch_max_size, "
         "telemetry.batch_timeout_ms, telemetry.enable_exemplars, telemetry.enable_logs, "

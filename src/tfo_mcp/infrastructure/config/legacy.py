@@ -8,7 +8,7 @@ from tfo_mcp.infrastructure.config.settings import ClaudeSettings, Configuration
 RETIRED: dict[str, tuple[str, ...]] = {
     "server": ("version", "host", "port", "transport", "debug", "read_timeout", "write_timeout"),
     "claude": ("temperature",),
-    "mcp": ("protocol_version", "enable_logging", "enable_sampling"),
+    "mcp": ("protocol_version", "enable_sampling"),
     "telemetry": (
         "service_version",
         "api_key",

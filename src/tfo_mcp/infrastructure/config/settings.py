@@ -122,6 +122,9 @@ class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         int,
         Meta(ge=_KIB, le=_GIB, description="Bytes a client may leave unread before the server stops reading."),
     ] = _MIB
+    enable_logging: Annotated[
+        bool, Meta(description="Let a client follow the server's own log; it gets nothing before it asks.")
+    ] = True
 
 
 class ExecuteCommandSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
