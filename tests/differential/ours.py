@@ -17,6 +17,7 @@ from support.server import Server, serving
 from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
 from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession
+from tfo_mcp.application.ports import Telemetry
 from tfo_mcp.application.queries import ListTools, Ping, ToolQueries, ping
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler
@@ -55,11 +56,11 @@ class InProcess:
     It is the `Wire` of its connection. `faults` are what was reported as unforeseen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
         self.faults: list[BaseException] = []
         self.answers: list[Members] = []
         self._framer = LineFramer(MAX_LINE)
-        telemetry = NullTelemetry()
+        telemetry = telemetry or NullTelemetry()
         publisher = InProcessPublisher({})
         tools = ToolRegistry([*echo_tools(), *file_tools(Roots([]), FileLimits(max_read_bytes=1, max_entries=1))])
         sessions = SessionHandler(InMemorySessions(), publisher, telemetry)

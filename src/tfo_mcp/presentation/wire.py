@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tfo_mcp.application.ports import TraceContext
 from tfo_mcp.domain import errors
 from tfo_mcp.domain.tool import Tool, ToolResult
 
@@ -80,16 +78,3 @@ def tool_result(result: ToolResult) -> dict[str, Any]:
     if result.structured is not None:
         shape["structuredContent"] = dict(result.structured)
     return shape
-
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-
-
-def trace_context(meta: Mapping[str, Any] | None) -> TraceContext | None:
-    """The client's trace context from `_meta.traceparent` (SEP-414); None where it is absent or malformed."""
-    value = meta.get("traceparent") if meta else None
-    match = _TRACEPARENT.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match[0].startswith("ff"):
-        return None
-    trace_id, span_id = int(match[1], 16), int(match[2], 16)
-    return TraceContext(trace_id, span_id) if trace_id and span_id else None

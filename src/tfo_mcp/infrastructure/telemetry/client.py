@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
-from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.application.attributes import ERROR_TYPE, PROTOCOL_VERSION, SESSION
+from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext, current_operation
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.state_machine import StateMachine
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
-from tfo_mcp.infrastructure.telemetry.conventions import PROTOCOL_VERSION, REASON
+from tfo_mcp.infrastructure.telemetry.conventions import CLIENT_NAME, CLIENT_VERSION, REASON
+from tfo_mcp.infrastructure.telemetry.log_handler import LogHandler
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
@@ -81,7 +83,8 @@ class MCPTelemetryClient:
         self._machine = StateMachine("telemetry client", TELEMETRY_TRANSITIONS, TelemetryState.CREATING)
         self._options = options
         self._aggregate = Aggregate()
-        self._recorder = Recorder(self._aggregate, options.ring_capacity)
+        self._recorder = Recorder(self._aggregate, options.ring_capacity, exports_logs=options.logs)
+        self._log_handler: LogHandler | None = None
         self._pipeline: Pipeline | None = None
         self._provider: TracerProvider | None = None
         self._lock = threading.Lock()
@@ -109,11 +112,21 @@ class MCPTelemetryClient:
         return RecordingSpan(self._recorder, kind, name, parent, attributes or _NO_ATTRIBUTES)
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
-        """Count the session in or out; at its end, its duration."""
-        version = session.protocol_version
-        attributes = {PROTOCOL_VERSION: version} if version else _NO_ATTRIBUTES
-        duration = int(session.duration * 1e9)
-        self._recorder.record(Record("session", event, None, 0, time.time_ns(), duration, "completed", attributes))
+        """Count the session in or out, at its end with its duration; and leave a log record of it."""
+        attributes: dict[str, AttributeValue] = {SESSION: session.id}
+        if session.protocol_version:
+            attributes[PROTOCOL_VERSION] = session.protocol_version
+        if session.client_name:
+            attributes |= {CLIENT_NAME: session.client_name, CLIENT_VERSION: session.client_version}
+        now, duration = time.time_ns(), int(session.duration * 1e9)
+        context = current_operation.get()
+        self._recorder.record(Record("session", event, context, 0, now, duration, "completed", attributes))
+
+    def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Count an error, and leave a log record of it."""
+        attributes = {ERROR_TYPE: error_type, **attributes}
+        context = current_operation.get()
+        self._recorder.record(Record("error", "error", context, 0, time.time_ns(), 0, "failed", attributes))
 
     def record_rejected(self, reason: str) -> None:
         """Count a message that never became an operation."""
@@ -129,6 +142,12 @@ class MCPTelemetryClient:
             return self._provider
 
     # --- life ---
+
+    def take_logs(self) -> None:
+        """From now to the end, let what is logged go out too, if there is anywhere to go and `options.logs`."""
+        if self._options.endpoint and self._options.logs and self._log_handler is None:
+            self._log_handler = LogHandler(self._recorder.record)
+            logging.root.addHandler(self._log_handler)
 
     def start(self) -> None:
         """Start the threads, which import what they need; returns at once. A second time does nothing."""
@@ -169,7 +188,7 @@ class MCPTelemetryClient:
             if self._pipeline is None and self._options.endpoint and len(self._recorder):
                 self._launch()
         delivered = self._pipeline is None or self._pipeline.stop(deadline)
-        self._recorder.close()
+        self._close()
         self._fire(TelemetryTrigger.SHUTDOWN_COMPLETE)
         return delivered
 
@@ -179,12 +198,17 @@ class MCPTelemetryClient:
 
     def _started(self, error: Exception | None) -> None:
         if error is not None:
-            self._recorder.close()
+            self._close()
             self._fire(TelemetryTrigger.INITIALIZE_FAILED)
             _log.warning("telemetry is off: %s: %s", type(error).__name__, error)
         else:
             self._fire(TelemetryTrigger.INITIALIZE_SUCCESS)
         self._initialized.set()
+
+    def _close(self) -> None:
+        self._recorder.close()
+        if self._log_handler is not None:
+            logging.root.removeHandler(self._log_handler)
 
     def _fire(self, trigger: TelemetryTrigger) -> bool:
         """Take the edge if there is one from here, and say so: another thread may have been faster."""
@@ -214,6 +238,9 @@ class NullTelemetry:
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         """Nothing."""
 
+    def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Nothing."""
+
     def record_rejected(self, reason: str) -> None:
         """Nothing."""
 
@@ -222,6 +249,9 @@ class NullTelemetry:
         from opentelemetry.trace import NoOpTracerProvider
 
         return NoOpTracerProvider()
+
+    def take_logs(self) -> None:
+        """Nothing."""
 
     def start(self) -> None:
         """Nothing."""
