@@ -9,9 +9,11 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 
 from tfo_mcp import __version__
+from tfo_mcp.application import attributes
 from tfo_mcp.application.bus import Bus, Endpoint
 from tfo_mcp.application.commands import (
     CallTool,
@@ -127,10 +129,11 @@ class Server:
 
     def __init__(self, loaded: Loaded, *, cwd: Path) -> None:
         settings = self._settings = loaded.settings
+        self._telemetry = make_telemetry(telemetry_options(settings))
+        self._telemetry.take_logs()
         for warning in loaded.warnings:
             _logger.warning("%s", warning)
 
-        self._telemetry = make_telemetry(telemetry_options(settings))
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
@@ -151,7 +154,15 @@ class Server:
         features = _features(settings)
         tools = ToolRegistry(_tools(settings, roots, self._processes, self._sandbox) if "tools" in features else ())
         prompts = PromptRegistry(SERVER_PROMPTS if "prompts" in features else ())
-        health = Health(__version__, {"storage": self._storage, "telemetry": self._telemetry, "claude": self._claude})
+        health = Health(
+            __version__,
+            {
+                "storage": self._storage,
+                "audit": self._audit_storage,
+                "telemetry": self._telemetry,
+                "claude": self._claude,
+            },
+        )
         conversation_resources = ConversationResources(conversations, max_bytes=settings.tools.max_read_bytes)
         resources = ResourceRegistry()
         if "resources" in features:
@@ -169,7 +180,7 @@ class Server:
             audit=self._audit,
             executor=blocking,
             timeout=settings.mcp.tool_timeout,
-            report=report_unforeseen,
+            report=self._report,
         )
         conversation_handler = ConversationHandler(
             conversations,
@@ -210,7 +221,7 @@ class Server:
             },
             telemetry=self._telemetry,
             error_code=error_code,
-            report=report_unforeseen,
+            report=self._report,
             client_log=log if "logging" in features else None,
         )
         tool_handler.bus = bus
@@ -222,7 +233,7 @@ class Server:
             name=settings.server.name,
             version=__version__,
             instructions=_INSTRUCTIONS if "tools" in features else None,
-            report=report_unforeseen,
+            report=self._report,
         )
         self._connection = Connection(
             (door,),
@@ -232,7 +243,7 @@ class Server:
             max_in_flight=settings.mcp.max_requests_in_flight,
             answer_time=min(_ANSWER_TIME, _ANSWER_SHARE * settings.server.shutdown_timeout),
             on_first_answer=self._begin_loading,
-            report=report_unforeseen,
+            report=self._report,
         )
         self._loading: asyncio.Task[None] | None = None
 
@@ -250,7 +261,8 @@ class Server:
         return end
 
     def _begin_loading(self) -> None:
-        self._loading = asyncio.get_running_loop().create_task(self._load())
+        # In a context of its own: it is no part of the request whose answer happened to be the first.
+        self._loading = asyncio.get_running_loop().create_task(self._load(), context=Context())
 
     async def _load(self) -> None:
         """What the first answer did not need, behind it."""
@@ -285,6 +297,12 @@ class Server:
             ],
             timeout=budget,
         )
+
+    def _report(self, error_id: str, error: BaseException) -> None:
+        """To this machine's log all of an unforeseen error, to telemetry its id and type."""
+        report_unforeseen(error_id, error)
+        known = {attributes.ERROR_ID: error_id, attributes.EXCEPTION_TYPE: attributes.exception_type(error)}
+        self._telemetry.record_error(type(error).__name__, known)
 
     async def _store(self, seconds: float) -> None:
         await asyncio.gather(self._sessions.flush(seconds), self._audit.flush(seconds))

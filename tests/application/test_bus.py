@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from support.telemetry import FakeSpan, FakeTelemetry
 from support.tool_calls import FakeClient
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
+from tfo_mcp.application.ports import TraceContext, current_operation
 from tfo_mcp.domain.errors import (
     DomainError,
     InternalError,
@@ -106,6 +108,32 @@ def test_a_request_is_recorded_once_with_what_it_was() -> None:
         "network.transport": "pipe",
         "jsonrpc.request.id": "7",
     }
+
+
+def test_requests_side_by_side_each_work_under_their_own_operation() -> None:
+    async def run(message: Ask, info: RequestInfo) -> object:
+        await asyncio.sleep(0)
+        assert info.span is not None
+        return current_operation.get() is info.span.context
+
+    async def both() -> list[object]:
+        world = World(run)
+        tasks = [asyncio.create_task(world.bus.dispatch(Ask(), world.info())) for _ in range(2)]
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(both()) == [True, True]
+    assert current_operation.get() is None
+
+
+def test_what_is_said_of_an_answer_behind_the_bus_still_belongs_to_its_operation() -> None:
+    async def answer() -> TraceContext | None:
+        world = World(raising(ValueError()))
+        with suppress(InternalError):
+            await world.bus.dispatch(Ask(), world.info())
+        assert world.span.context is current_operation.get()
+        return current_operation.get()
+
+    assert asyncio.run(answer()) is not None
 
 
 def test_a_long_request_id_is_cut_before_it_is_recorded() -> None:

@@ -13,10 +13,13 @@ from support.tool_calls import ToolBench
 from tfo_mcp.application.commands import SendMessage
 from tfo_mcp.application.conversation_handler import ConversationHandler, Turn, TurnPolicy
 from tfo_mcp.application.ports import (
+    AttributeValue,
     ClaudeRequest,
     ClaudeResponse,
     ClaudeService,
     ConversationRepository,
+    TraceContext,
+    current_operation,
 )
 from tfo_mcp.domain.conversation import Conversation, ConversationState, ConversationSummary
 from tfo_mcp.domain.errors import (
@@ -373,6 +376,54 @@ def test_a_failure_keeps_the_message_and_names_the_conversation_in_which_to_try_
         stored = await world.stored(conversation_id)
         assert (stored.state, stored.failures) == (ConversationState.ACTIVE, 0)
         assert world.ended[0] == ("claude.request", "failed", "529")
+
+    asyncio.run(scenario())
+
+
+def test_each_failure_of_claude_leaves_one_error_record_in_the_trace_of_its_request() -> None:
+    async def scenario() -> None:
+        world = World(
+            ClaudeFailure("the secret 4711", status=529, request_id="req_7", counts=True),
+            ClaudeFailure("no answer", counts=True),
+        )
+        for conversation_id in (None, ""):
+            with pytest.raises(ClaudeFailure):
+                await world.send("Hello", conversation_id if conversation_id is None else world.created())
+        known: dict[str, AttributeValue] = {
+            "exception.type": "tfo_mcp.domain.errors.ClaudeFailure",
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "anthropic",
+            "gen_ai.request.model": "claude-test-1",
+            "gen_ai.conversation.id": world.created(),
+        }
+        first, second = (span.context for span in world.telemetry.spans)
+        assert world.telemetry.errors == [
+            ("529", {**known, "tfo.claude.request.id": "req_7"}, first),
+            ("claude_error", known, second),
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_what_follows_a_request_to_claude_is_no_part_of_it() -> None:
+    async def scenario() -> None:
+        around = TraceContext(7, 8)
+        current_operation.set(around)
+        await World(says("Done.")).send("Hello")
+        assert current_operation.get() is around
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_request_to_claude_is_no_error() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        world = World(silence)
+        turn, _ = await waiting(world, silence)
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        assert world.telemetry.errors == []
 
     asyncio.run(scenario())
 

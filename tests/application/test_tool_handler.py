@@ -13,6 +13,7 @@ from support.telemetry import current_span
 from support.tool_calls import ToolBench
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
 from tfo_mcp.application.commands import CallTool
+from tfo_mcp.application.ports import TraceContext, current_operation
 from tfo_mcp.application.queries import Ping
 from tfo_mcp.domain.errors import ConversationBusy, TurnTimedOut, UnknownTool
 from tfo_mcp.domain.tool import Tool, ToolContext, ToolFunction, ToolMode, ToolRegistry, ToolResult
@@ -106,6 +107,24 @@ def test_libraries_inside_a_tool_see_its_span_as_the_current_one(mode: ToolMode)
 
     assert seen == [bench.telemetry.spans[1]]
     assert current_span.get() is None
+
+
+@pytest.mark.parametrize("mode", ToolMode)
+def test_a_tool_works_under_its_own_operation_and_leaves_its_request_s_as_it_was(mode: ToolMode) -> None:
+    seen: list[object] = []
+
+    def run(context: ToolContext) -> ToolResult:
+        seen.append(current_operation.get())
+        raise RuntimeError
+
+    async def request() -> None:
+        current_operation.set(TraceContext(7, 8))
+        await bench.call("logs")
+        seen.append(current_operation.get())
+
+    bench = ToolBench([in_mode("logs", run, mode)])
+    asyncio.run(request())
+    assert seen == [bench.telemetry.spans[1].context, TraceContext(7, 8)]
 
 
 def test_a_call_by_claude_is_a_span_of_its_own_kind_below_the_one_around_it() -> None:

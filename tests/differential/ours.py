@@ -18,6 +18,7 @@ from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
 from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession
 from tfo_mcp.application.health import Health
+from tfo_mcp.application.ports import Telemetry
 from tfo_mcp.application.queries import (
     Complete,
     CompletionQueries,
@@ -85,11 +86,11 @@ class InProcess:
     It is the `Wire` of its connection. `faults` are what was reported as unforeseen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
         self.faults: list[BaseException] = []
         self.answers: list[Members] = []
         self._framer = LineFramer(MAX_LINE)
-        telemetry = NullTelemetry()
+        telemetry = telemetry or NullTelemetry()
         publisher = InProcessPublisher({})
         roots, limits, executor = Roots([]), FileLimits(max_read_bytes=1, max_entries=1), ThreadPoolExecutor(1)
         tools = ToolRegistry([*echo_tools(), *file_tools(roots, limits)])

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tfo_mcp.application.ports import TraceContext, current_operation
 from tfo_mcp.infrastructure.config import (
     ClaudeSettings,
     ConfigurationError,
@@ -56,6 +57,20 @@ def test_a_record_is_one_json_object_on_stderr_and_nothing_on_stdout(capfd: pyte
     assert record.pop("timestamp").endswith("+00:00")
     assert record == {"level": "warning", "logger": "tfo_mcp.somewhere", "event": "took 3 s", "tool": "echo"}
     assert written.out == ""
+
+
+def test_a_record_has_the_ids_of_the_operation_in_which_it_was_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings())
+
+    token = current_operation.set(TraceContext(0xA1, 0xB2))
+    log.warning("within")
+    current_operation.reset(token)
+    log.warning("without")
+    flushed()
+
+    within, without = records(capfd.readouterr().err)
+    assert (within["trace_id"], within["span_id"]) == (f"{0xA1:032x}", f"{0xB2:016x}")
+    assert without.keys().isdisjoint({"trace_id", "span_id"})
 
 
 def test_libraries_are_heard_from_warnings_up_and_the_project_from_its_level(

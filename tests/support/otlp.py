@@ -50,6 +50,9 @@ class GrpcReceiver(OtlpReceiver):
     def _take_metrics(self, body: bytes, context: Any) -> bytes:  # noqa: ANN401  # grpc's, without a type
         return self._reply("/v1/metrics", body, context) or super()._take_metrics(body, context)
 
+    def _take_logs(self, body: bytes, context: Any) -> bytes:  # noqa: ANN401  # grpc's, without a type
+        return self._reply("/v1/logs", body, context) or super()._take_logs(body, context)
+
     def _reply(self, path: str, body: bytes, context: Any) -> bytes:  # noqa: ANN401  # as above
         with self._changed:
             self.seen.append(Seen(path, dict(context.invocation_metadata()), len(body)))
@@ -75,6 +78,7 @@ class HttpReceiver(OtlpStore):
         self.reads_gzip = reads_gzip
         self.seen: list[Seen] = []
         self.endpoint = ""
+        self._stopped = False
 
     def start(self, port: int = 0) -> str:
         receiver = self
@@ -84,6 +88,9 @@ class HttpReceiver(OtlpStore):
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if receiver._stopped:  # connections that were kept alive end as if it had been killed
+                    self.close_connection = True
+                    return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 reply = receiver.answer(self.path, headers, body)
                 self.send_response(int(reply.status))
@@ -104,6 +111,7 @@ class HttpReceiver(OtlpStore):
         return self.endpoint
 
     def stop(self) -> None:
+        self._stopped = True
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -118,7 +126,9 @@ class HttpReceiver(OtlpStore):
             if not self.reads_gzip:
                 return Reply(400)
             body = gzip.decompress(body)
-        take = {"traces": self.add_traces, "metrics": self.add_metrics}.get(path.rsplit("/", 1)[-1])
+        take = {"traces": self.add_traces, "metrics": self.add_metrics, "logs": self.add_logs}.get(
+            path.rsplit("/", 1)[-1]
+        )
         if take is None:
             return Reply(404)
         return Reply(200, {"content-type": "application/x-protobuf"}, take(body))

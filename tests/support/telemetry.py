@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Literal
 
-from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext, current_operation
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.session import Session
 
@@ -54,11 +54,15 @@ class FakeSpan:
 
 
 class FakeTelemetry:
-    """A `Telemetry`: every span in the order of their starts, every session event and rejection."""
+    """A `Telemetry`: every span in the order of their starts, every session event, error and rejection.
+
+    Of an error: its type, its attributes, and the operation that it happened in.
+    """
 
     def __init__(self) -> None:
         self.spans: list[FakeSpan] = []
         self.session_events: list[tuple[str, Session]] = []
+        self.errors: list[tuple[str, dict[str, AttributeValue], TraceContext | None]] = []
         self.rejections: list[str] = []
         self._ids = count(1)
 
@@ -71,13 +75,18 @@ class FakeTelemetry:
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> FakeSpan:
         span_id = next(self._ids)
-        trace_id = span_id if parent is None else parent.trace_id
-        span = FakeSpan(kind, name, TraceContext(trace_id, span_id), parent, attributes or {})
+        context = TraceContext(
+            (parent.trace_id if parent else 0) or span_id, span_id, parent.carried if parent else None
+        )
+        span = FakeSpan(kind, name, context, parent, attributes or {})
         self.spans.append(span)
         return span
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         self.session_events.append((event, session))
+
+    def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
+        self.errors.append((error_type, dict(attributes), current_operation.get()))
 
     def flush(self, timeout: float) -> bool:
         return True

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from tfo_mcp.application.ports import AttributeValue, Client, ClientLog, Span, Telemetry, TraceContext
+from tfo_mcp.application import attributes
+from tfo_mcp.application.ports import (
+    AttributeValue,
+    Client,
+    ClientLog,
+    Span,
+    Telemetry,
+    TraceContext,
+    current_operation,
+)
 from tfo_mcp.domain.errors import DomainError, InternalError, ResourceUnavailable
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
@@ -112,6 +121,8 @@ class Bus:
         span = info.span = self._telemetry.span(
             "request", info.operation, parent=info.parent, attributes=_attributes(info)
         )
+        # Never reset: the task is the request's own, and what its door says of the answer belongs to it too.
+        current_operation.set(span.context)
         try:
             if info.log_level is None or self._client_log is None:
                 result = await self._handle(endpoint, message, info)
@@ -146,7 +157,7 @@ class Bus:
             error_id = uuid4().hex
             self._report(error_id, error)
             if info.span is not None:
-                info.span.set("tfo.error.id", error_id)
+                info.span.set(attributes.ERROR_ID, error_id)
             raise InternalError(error_id) from error
 
     def _classify(self, error: DomainError) -> tuple[Outcome, str]:
@@ -155,12 +166,12 @@ class Bus:
 
 
 def _attributes(info: RequestInfo) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {
-        "mcp.method.name": info.operation,
-        "mcp.protocol.version": info.protocol_version,
-        "mcp.session.id": info.session.id,
-        "network.transport": info.transport,
+    known: dict[str, AttributeValue] = {
+        attributes.METHOD: info.operation,
+        attributes.PROTOCOL_VERSION: info.protocol_version,
+        attributes.SESSION: info.session.id,
+        attributes.TRANSPORT: info.transport,
     }
     if info.request_id is not None:
-        attributes["jsonrpc.request.id"] = str(info.request_id)[:128]
-    return attributes
+        known[attributes.REQUEST_ID] = str(info.request_id)[:128]
+    return known

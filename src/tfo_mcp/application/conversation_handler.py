@@ -7,16 +7,19 @@ from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
+from tfo_mcp.application import attributes
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CallTool, SendMessage
 from tfo_mcp.application.deadlines import DeadlinePassed, Deadlines
 from tfo_mcp.application.ports import (
+    AttributeValue,
     ClaudeRequest,
     ClaudeResponse,
     ClaudeService,
     ConversationRepository,
     EventPublisher,
     Telemetry,
+    current_operation,
 )
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.domain.conversation import Conversation, ConversationState
@@ -184,29 +187,45 @@ class ConversationHandler:
             "claude.request",
             parent=info.parent,
             attributes={
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "anthropic",
-                "gen_ai.request.model": request.model,
-                "gen_ai.conversation.id": conversation.id,
+                attributes.GEN_AI_OPERATION: "chat",
+                attributes.PROVIDER: "anthropic",
+                attributes.REQUEST_MODEL: request.model,
+                attributes.CONVERSATION: conversation.id,
             },
         )
+        around = current_operation.set(span.context)
         try:
             with span.active():
                 answer = await self._claude.create_message(request)
         except ClaudeFailure as failure:
-            span.end("failed", str(failure.status or failure.error_type))
+            self._record_error(failure, request, conversation)
+            span.end("failed", _error_type(failure))
             raise
         except BaseException as error:
             cancelled = isinstance(error, asyncio.CancelledError)
             span.end("cancelled" if cancelled else "failed", None if cancelled else type(error).__name__)
             raise
-        span.set("gen_ai.response.model", answer.message.model or request.model)
-        span.set("gen_ai.usage.input_tokens", answer.usage.input_tokens)
-        span.set("gen_ai.usage.output_tokens", answer.usage.output_tokens)
-        span.set("gen_ai.usage.cache_read.input_tokens", answer.usage.cache_read_tokens)
-        span.set("gen_ai.usage.cache_creation.input_tokens", answer.usage.cache_write_tokens)
+        finally:
+            current_operation.reset(around)
+        span.set(attributes.RESPONSE_MODEL, answer.message.model or request.model)
+        span.set(attributes.INPUT_TOKENS, answer.usage.input_tokens)
+        span.set(attributes.OUTPUT_TOKENS, answer.usage.output_tokens)
+        span.set(attributes.CACHE_READ_TOKENS, answer.usage.cache_read_tokens)
+        span.set(attributes.CACHE_WRITE_TOKENS, answer.usage.cache_write_tokens)
         span.end("completed")
         return answer
+
+    def _record_error(self, failure: ClaudeFailure, request: ClaudeRequest, conversation: Conversation) -> None:
+        known: dict[str, AttributeValue] = {
+            attributes.EXCEPTION_TYPE: attributes.exception_type(failure),
+            attributes.GEN_AI_OPERATION: "chat",
+            attributes.PROVIDER: "anthropic",
+            attributes.REQUEST_MODEL: request.model,
+            attributes.CONVERSATION: conversation.id,
+        }
+        if failure.request_id is not None:
+            known[attributes.CLAUDE_REQUEST_ID] = failure.request_id
+        self._telemetry.record_error(_error_type(failure), known)
 
     def _offered(self) -> ToolRegistry:
         return ToolRegistry(tool for tool in self._tools if tool.for_claude and tool.annotations.read_only)
@@ -260,3 +279,7 @@ class ConversationHandler:
             lock, users = self._locks.pop(conversation_id)
             if users > 1:
                 self._locks[conversation_id] = lock, users - 1
+
+
+def _error_type(failure: ClaudeFailure) -> str:
+    return str(failure.status or failure.error_type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -25,11 +26,32 @@ SpanKind = Literal["request", "tool", "claude"]
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """What travels with a trace beside its ids, from the client to all that happens below.
+
+    Attributes:
+        trace_state: W3C `tracestate`, empty where there is none.
+        baggage: W3C Baggage, decoded. It is the client's: for libraries and tools to read, in no signal of ours.
+    """
+
+    trace_state: str
+    baggage: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class TraceContext:
-    """W3C trace context: a 128-bit trace id, a 64-bit span id, both as integers above 0."""
+    """W3C trace context: a 128-bit trace id and a 64-bit span id as integers.
+
+    Both are 0 only in what a client sends that carries something but has no trace: it is nobody's parent.
+    """
 
     trace_id: int
     span_id: int
+    carried: Carried | None = None
+
+
+current_operation: ContextVar[TraceContext | None] = ContextVar("current_operation", default=None)
+"""The operation that this task or thread works for: what it logs bears its ids."""
 
 
 class Span(Protocol):
@@ -72,6 +94,13 @@ class Telemetry(Protocol):
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         """Note that a session began or ended."""
+        ...
+
+    def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Leave an error record, under the current operation.
+
+        `error_type` names a class of errors, from a bounded set; the attributes hold no error's text.
+        """
         ...
 
     def flush(self, timeout: float) -> bool:

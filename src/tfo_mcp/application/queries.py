@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tfo_mcp.application import attributes
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.deadlines import DeadlinePassed, Deadlines
 from tfo_mcp.application.pages import Page, Place, page_of
@@ -158,7 +159,7 @@ class ResourceQueries:
         """
         found = self._resources.find(query.uri)
         if info.span is not None and isinstance(found, Resource):  # other URIs are the client's own words
-            info.span.set("mcp.resource.uri", found.uri)
+            info.span.set(attributes.RESOURCE_URI, found.uri)
         try:
             with self._deadlines.within(self._timeout):
                 return ReadContent(query.uri, await found.read(query.uri, _reader(info)))
@@ -223,7 +224,7 @@ class PromptQueries:
         prompt = self._prompts.find(query.name)
         if info.span is not None:
             info.span.name = f"{info.operation} {prompt.name}"
-            info.span.set("gen_ai.prompt.name", prompt.name)
+            info.span.set(attributes.PROMPT, prompt.name)
         return FilledPrompt(prompt, prompt.fill(query.arguments))
 
 

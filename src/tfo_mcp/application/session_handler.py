@@ -29,6 +29,7 @@ class SessionHandler:
             self._commit(session)
         except Exception as error:
             session.fail(type(error).__name__)
+            self._telemetry.record_session_event("closed", session)
             raise
 
     async def confirm(self, command: ConfirmInitialized, info: RequestInfo) -> None:  # noqa: ARG002  # the type says it all

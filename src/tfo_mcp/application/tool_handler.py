@@ -12,10 +12,19 @@ from concurrent.futures import Executor
 from typing import Any, cast
 from uuid import uuid4
 
+from tfo_mcp.application import attributes
 from tfo_mcp.application.bus import Bus, RequestInfo
 from tfo_mcp.application.commands import CallTool
 from tfo_mcp.application.deadlines import DeadlinePassed, Deadlines
-from tfo_mcp.application.ports import AuditTrail, EventPublisher, Intent, SchemaCompiler, Span, Telemetry
+from tfo_mcp.application.ports import (
+    AuditTrail,
+    EventPublisher,
+    Intent,
+    SchemaCompiler,
+    Span,
+    Telemetry,
+    current_operation,
+)
 from tfo_mcp.domain.errors import (
     AuditUnavailable,
     InternalError,
@@ -28,9 +37,6 @@ from tfo_mcp.domain.errors import (
 from tfo_mcp.domain.events import ToolExecuted
 from tfo_mcp.domain.execution import ExecutionTrigger, Outcome, new_execution
 from tfo_mcp.domain.tool import Tool, ToolContext, ToolMode, ToolRegistry, ToolResult
-
-_UNKNOWN = "_OTHER"
-"""What a tool is called in telemetry whose name a client invented (OpenTelemetry's word for it)."""
 
 
 class CallAbandoned(BaseException):
@@ -90,11 +96,11 @@ class ToolHandler:
             tool = (offered or self._tools).find(command.name)
         except UnknownTool:
             execution.fire(ExecutionTrigger.UNKNOWN_TOOL)
-            self._finish(_UNKNOWN, self._span(_UNKNOWN, info), started, "invalid", "unknown_tool", info)
+            self._finish(attributes.OTHER, self._span(attributes.OTHER, info), started, "invalid", "unknown_tool", info)
             raise
         if info.span is not None:
             info.span.name = f"{info.operation} {tool.name}"
-            info.span.set("gen_ai.tool.name", tool.name)
+            info.span.set(attributes.TOOL, tool.name)
         execution.fire(ExecutionTrigger.PARSE_REQUEST)
         violations = self._validate(tool, command.arguments)
         execution.fire(ExecutionTrigger.SCHEMA_INVALID if violations else ExecutionTrigger.SCHEMA_VALID)
@@ -127,7 +133,7 @@ class ToolHandler:
             "tool",
             f"execute_tool {tool}" if by_claude else "tools.execute",
             parent=parent,
-            attributes={"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool},
+            attributes={attributes.GEN_AI_OPERATION: "execute_tool", attributes.TOOL: tool},
         )
 
     async def _run(
@@ -135,6 +141,7 @@ class ToolHandler:
     ) -> tuple[ExecutionTrigger, ToolResult | asyncio.CancelledError, str | None]:
         """Returns how it ended, the result or the cancellation, and the error's type."""
         seconds = self._timeout if tool.timeout is None else tool.timeout
+        around = current_operation.set(span.context)
         try:
             if tool.mode is ToolMode.INLINE and tool.annotations.read_only:
                 outcome = tool.run(arguments, context)
@@ -163,6 +170,7 @@ class ToolHandler:
             return trigger, result, error_type
         finally:
             context.abandon()
+            current_operation.reset(around)
 
     async def _intend(self, tool: Tool, arguments: Mapping[str, Any], span: Span, context: _Context) -> int:
         """Commit what is about to happen (DESIGN decision 8a): without it the tool does not run."""
@@ -198,7 +206,7 @@ class ToolHandler:
         else:
             error_id = uuid4().hex
             self._report(error_id, error)
-        span.set("tfo.error.id", error_id)
+        span.set(attributes.ERROR_ID, error_id)
         blame = "failed for a reason that is not its caller's"
         return ToolResult(f"{tool.name!r} {blame}; the server's log has it as error {error_id}", is_error=True)
 

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary, ref
 from tfo_mcp.application.ports import Client
 from tfo_mcp.domain.log_level import LogLevel
 from tfo_mcp.infrastructure.config import Settings
-from tfo_mcp.infrastructure.logs import redactor
+from tfo_mcp.infrastructure.redaction import Redaction
 
 _BACKLOG = 1000
 """Records that may wait for one client; what comes on top is dropped, and counted in the next one."""
@@ -63,7 +63,7 @@ class FollowedLog(logging.Handler):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self._redact = redactor(settings)
+        self._redact = Redaction(settings)
         self._ordinary = logging.getLevelNamesMapping()[settings.logging.level.upper()]
         self._feeds: WeakKeyDictionary[Client, _Feed] = WeakKeyDictionary()
         self._of_requests: set[_Feed] = set()

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import logging
 import os
-import re
 import select
 import threading
 from collections.abc import Callable
@@ -21,28 +19,26 @@ from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from tfo_mcp.infrastructure.config import ConfigurationError, LoggingSettings, Settings, secrets_of
+from tfo_mcp.application.ports import current_operation
+from tfo_mcp.infrastructure.config import ConfigurationError, LoggingSettings, Settings
+from tfo_mcp.infrastructure.redaction import Redaction
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
+
+UNFORESEEN = "tfo_mcp.unforeseen"
+"""The logger whose records show an error's text and traceback: they stay on this machine."""
 
 _STDERR = 2
 _BACKLOG = 10_000
 """Records that may wait to be written; what comes on top is dropped, and counted in the next one."""
 _PATIENCE = 0.5
 """Seconds that a flush waits: a client that does not read stderr must not keep the process."""
-_SHORTEST_SECRET = 8
-"""Characters; to blot out anything shorter would blot out ordinary words."""
-
-_SECRETS = re.compile(
-    r"sk-ant-[\w-]+|tfs_\w+"  # Anthropic's and TelemetryFlow's keys
-    r"|(?i:(?<=bearer ))[\w.~+/=-]{16,}"
-    r"|(?<=://)[^\s/@\"']+(?=@)"  # user and password in a URL
-)
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _CONTROLS_WITHIN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
 
 _log = logging.getLogger("tfo_mcp")
+_unforeseen = logging.getLogger(UNFORESEEN)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -57,7 +53,7 @@ def configure_logging(settings: Settings) -> None:
             logging.root.removeHandler(handler)
             handler.close()
     level = logging.getLevelNamesMapping()[settings.logging.level.upper()]
-    handler = _BackgroundHandler(stream, settings.logging.format, redactor(settings))
+    handler = _BackgroundHandler(stream, settings.logging.format, Redaction(settings))
     handler.setLevel(level)  # of its own, for a client may follow more
     logging.root.addHandler(handler)
     _log.setLevel(level)
@@ -79,22 +75,9 @@ def check_logging(settings: Settings) -> None:
             file.unlink()
 
 
-def redactor(settings: Settings) -> Callable[[str], str]:
-    """A function that blots out of a text every secret of `settings`, what looks like one, and control characters."""
-    hidden = [text for secret in secrets_of(settings) if len(text := secret.reveal()) >= _SHORTEST_SECRET]
-    hidden += [json.dumps(text, ensure_ascii=False)[1:-1] for text in hidden]
-
-    def redact(text: str) -> str:
-        for secret in hidden:
-            text = text.replace(secret, "***")
-        return _SECRETS.sub("***", text).translate(_CONTROLS_WITHIN_LINES)
-
-    return redact
-
-
 def report_unforeseen(error_id: str, error: BaseException) -> None:
     """Log an error of which its caller is told no more than `error_id`."""
-    _log.error("unforeseen error %s", error_id, exc_info=error, extra={"error_id": error_id})
+    _unforeseen.error("unforeseen error %s", error_id, exc_info=error, extra={"error_id": error_id})
 
 
 def flush_logs(seconds: float) -> None:
@@ -118,11 +101,11 @@ def _open(settings: LoggingSettings) -> io.RawIOBase:
 class _BackgroundHandler(logging.Handler):
     """Queues records; a daemon thread of its own renders and writes them."""
 
-    def __init__(self, stream: io.RawIOBase, style: str, redact: Callable[[str], str]) -> None:
+    def __init__(self, stream: io.RawIOBase, style: str, redaction: Redaction) -> None:
         super().__init__()
         self._stream = stream
         self._style = style
-        self._redact = redact
+        self._redaction = redaction
         self._queue: SimpleQueue[logging.LogRecord | threading.Event | None] = SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="tfo-mcp-log", daemon=True)
@@ -139,6 +122,9 @@ class _BackgroundHandler(logging.Handler):
             record.msg, record.args = record.getMessage(), None
         except Exception:  # noqa: BLE001  # a log call with the wrong arguments must not fail its caller
             record.msg, record.args = str(record.msg), None
+        if operation := current_operation.get():  # of the thread and task that logs, not of the one that writes
+            record.__dict__["trace_id"] = f"{operation.trace_id:032x}"
+            record.__dict__["span_id"] = f"{operation.span_id:016x}"
         if self._dropped:
             record.__dict__["dropped"], self._dropped = self._dropped, 0
         self._queue.put(record)
@@ -163,7 +149,7 @@ class _BackgroundHandler(logging.Handler):
                 if isinstance(item, threading.Event):
                     item.set()
                     continue
-                render = render or _renderer(self._style, self._redact)
+                render = render or _renderer(self._style, self._redaction)
                 try:
                     line = render(item)
                 except Exception as error:  # noqa: BLE001  # whatever the `repr` of a logged value raises
@@ -184,11 +170,11 @@ def _write(stream: io.RawIOBase, line: str) -> None:
         pass  # nobody reads any more, or the disk is full: there is nowhere left to say so
 
 
-def _renderer(style: str, redact: Callable[[str], str]) -> Callable[[logging.LogRecord], str]:
+def _renderer(style: str, redaction: Redaction) -> Callable[[logging.LogRecord], str]:
     from structlog import dev, processors, stdlib
 
-    def redacted(_logger: object, _method: str, rendered: EventDict) -> str:
-        return redact(str(rendered))
+    def redact(_logger: object, _method: str, rendered: EventDict) -> str:
+        return redaction(str(rendered)).translate(_CONTROLS_WITHIN_LINES)
 
     as_json: tuple[Processor, ...] = (processors.format_exc_info, processors.JSONRenderer(ensure_ascii=False))
     as_text: tuple[Processor, ...] = (
@@ -200,7 +186,7 @@ def _renderer(style: str, redact: Callable[[str], str]) -> Callable[[logging.Log
         processors=(
             stdlib.ProcessorFormatter.remove_processors_meta,
             *(as_json if style == "json" else as_text),
-            redacted,
+            redact,
         ),
     ).format
 

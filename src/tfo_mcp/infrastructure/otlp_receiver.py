@@ -1,4 +1,4 @@
-"""A small OTLP collector in this process: takes spans and metrics over gRPC and shows them as plain data.
+"""A small OTLP collector in this process: takes spans, metrics and log records over gRPC and shows them as plain data.
 
 For demonstrations and tests. Import it late: it needs grpc and protobuf.
 """
@@ -11,6 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -23,6 +27,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
     from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, Metric, NumberDataPoint
 
 Attributes: TypeAlias = dict[str, Any]
@@ -44,11 +49,28 @@ class ReceivedSpan(TypedDict):
     trace_id: str
     span_id: str
     parent_id: str
+    trace_state: str
     start: float
     duration: float
     attributes: Attributes
     status: str
     events: list[ReceivedEvent]
+    scope: str
+    resource: Attributes
+
+
+class ReceivedLog(TypedDict):
+    """A log record. Ids in hex, empty outside an operation; `event` empty where it is none; times since the epoch."""
+
+    time: float
+    observed: float
+    severity: int
+    level: str
+    body: str
+    event: str
+    trace_id: str
+    span_id: str
+    attributes: Attributes
     scope: str
     resource: Attributes
 
@@ -70,6 +92,7 @@ class OtlpStore:
         self._changed = threading.Condition()
         self._spans: list[ReceivedSpan] = []
         self._metrics: dict[str, dict[object, ReceivedPoint]] = {}
+        self._logs: list[ReceivedLog] = []
 
     def spans(self) -> list[ReceivedSpan]:
         """Every span so far, in the order of arrival."""
@@ -80,6 +103,11 @@ class OtlpStore:
         """Metric name to its latest points, one for each sender and attribute set."""
         with self._changed:
             return {name: list(points.values()) for name, points in self._metrics.items()}
+
+    def logs(self) -> list[ReceivedLog]:
+        """Every log record so far, in the order of arrival."""
+        with self._changed:
+            return list(self._logs)
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
         """Wait until `predicate`, asked after each arrival, is true; False where it is not within `timeout` seconds."""
@@ -119,6 +147,21 @@ class OtlpStore:
             self._changed.notify_all()
         return ExportMetricsServiceResponse().SerializeToString()
 
+    def add_logs(self, body: bytes) -> bytes:
+        """Take an ExportLogsServiceRequest; returns the response.
+
+        Raises:
+            google.protobuf.message.DecodeError: it is none.
+        """
+        request = ExportLogsServiceRequest.FromString(body)
+        with self._changed:
+            for group in request.resource_logs:
+                resource = _attributes(group.resource.attributes)
+                for scope in group.scope_logs:
+                    self._logs.extend(_log(record, scope.scope.name, resource) for record in scope.log_records)
+            self._changed.notify_all()
+        return ExportLogsServiceResponse().SerializeToString()
+
 
 class OtlpReceiver(OtlpStore):
     """An OTLP endpoint over gRPC on the loopback."""
@@ -140,6 +183,7 @@ class OtlpReceiver(OtlpStore):
         for service, take in (
             ("opentelemetry.proto.collector.trace.v1.TraceService", self._take_traces),
             ("opentelemetry.proto.collector.metrics.v1.MetricsService", self._take_metrics),
+            ("opentelemetry.proto.collector.logs.v1.LogsService", self._take_logs),
         ):
             method = self._grpc.unary_unary_rpc_method_handler(take)
             self._server.add_generic_rpc_handlers(
@@ -164,6 +208,9 @@ class OtlpReceiver(OtlpStore):
     def _take_metrics(self, body: bytes, context: Any) -> bytes:  # noqa: ANN401, ARG002  # grpc's, without a type
         return self.add_metrics(body)
 
+    def _take_logs(self, body: bytes, context: Any) -> bytes:  # noqa: ANN401, ARG002  # grpc's, without a type
+        return self.add_logs(body)
+
 
 def _span(span: Span, scope: str, resource: Attributes) -> ReceivedSpan:
     start = span.start_time_unix_nano
@@ -173,6 +220,7 @@ def _span(span: Span, scope: str, resource: Attributes) -> ReceivedSpan:
         "trace_id": span.trace_id.hex(),
         "span_id": span.span_id.hex(),
         "parent_id": span.parent_span_id.hex(),
+        "trace_state": span.trace_state,
         "start": start / 1e9,
         "duration": (span.end_time_unix_nano - start) / 1e9,
         "attributes": _attributes(span.attributes),
@@ -185,6 +233,22 @@ def _span(span: Span, scope: str, resource: Attributes) -> ReceivedSpan:
             }
             for event in span.events
         ],
+        "scope": scope,
+        "resource": resource,
+    }
+
+
+def _log(record: LogRecord, scope: str, resource: Attributes) -> ReceivedLog:
+    return {
+        "time": record.time_unix_nano / 1e9,
+        "observed": record.observed_time_unix_nano / 1e9,
+        "severity": record.severity_number,
+        "level": record.severity_text,
+        "body": _value(record.body),
+        "event": record.event_name,
+        "trace_id": record.trace_id.hex(),
+        "span_id": record.span_id.hex(),
+        "attributes": _attributes(record.attributes),
         "scope": scope,
         "resource": resource,
     }

@@ -39,8 +39,9 @@ from tfo_mcp.domain.log_level import LogLevel
 from tfo_mcp.domain.session import SessionState
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.routes import NOTIFICATIONS, Route
+from tfo_mcp.presentation.trace_context import trace_context
 from tfo_mcp.presentation.transport.parser import Notification, Request
-from tfo_mcp.presentation.wire import error_of, trace_context
+from tfo_mcp.presentation.wire import error_of
 
 if TYPE_CHECKING:
     from mcp.shared.dispatcher import CallOptions

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tfo_mcp.application.pages import Page
-from tfo_mcp.application.ports import TraceContext
 from tfo_mcp.application.queries import FilledPrompt, ReadContent
 from tfo_mcp.domain import errors
 from tfo_mcp.domain.completion import Completion
@@ -147,16 +145,3 @@ def completion_result(completion: Completion) -> dict[str, Any]:
     if completion.total is not None:
         shape["total"] = completion.total
     return {"completion": shape}
-
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-
-
-def trace_context(meta: Mapping[str, Any] | None) -> TraceContext | None:
-    """The client's trace context from `_meta.traceparent` (SEP-414); None where it is absent or malformed."""
-    value = meta.get("traceparent") if meta else None
-    match = _TRACEPARENT.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match[0].startswith("ff"):
-        return None
-    trace_id, span_id = int(match[1], 16), int(match[2], 16)
-    return TraceContext(trace_id, span_id) if trace_id and span_id else None

@@ -24,6 +24,7 @@ EXAMPLES = {
     "a list of paths": "/one, /two",
     "a list of programs, each a name or an absolute path": "one, /two",
     "a mapping of names to text": "one=two",
+    "a mapping of at most 64 names to text of at most 1000 characters": "one=two",
     "a URL such as https://host/path, without a user or password": "https://example",
     "host:port or a URL such as https://host:4318, without a user or password": "example:4317",
 }
@@ -78,7 +79,7 @@ def test_opentelemetry_variables_are_read_in_their_own_form(tmp_path: Path) -> N
         "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_SDK_DISABLED": "TRUE",
-        "OTEL_RESOURCE_ATTRIBUTES": "service.name=a,service.namespace=b,deployment.environment.name=c%20d,team=x",
+        "OTEL_RESOURCE_ATTRIBUTES": "service.name=a,service.namespace=b,deployment.environment.name=c%20d,team=x%2Cy",
         "OTEL_SERVICE_NAME": "named",
     }
 
@@ -88,6 +89,29 @@ def test_opentelemetry_variables_are_read_in_their_own_form(tmp_path: Path) -> N
     assert (telemetry.timeout, telemetry.compression, telemetry.protocol) == (2.5, False, "http/protobuf")
     assert not telemetry.enabled
     assert (telemetry.service_name, telemetry.service_namespace, telemetry.environment) == ("named", "b", "c d")
+    assert telemetry.resource_attributes == {"team": "x,y"}
+
+
+def test_resource_attributes_have_dots_in_their_names_in_the_file_too(tmp_path: Path) -> None:
+    text = "telemetry: {resource_attributes: {k8s.pod.name: pod-7}}"
+
+    assert load(tmp_path, text).settings.telemetry.resource_attributes == {"k8s.pod.name": "pod-7"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ",".join(f"name{number}=x" for number in range(65)),
+        f"name={'x' * 1001}",
+        f"{'n' * 201}=x",
+    ],
+)
+def test_resource_attributes_are_bounded_in_number_and_length(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, environ={"OTEL_RESOURCE_ATTRIBUTES": given})
+    assert str(refused.value).startswith(
+        "OTEL_RESOURCE_ATTRIBUTES: telemetry.resource_attributes must be a mapping of at most 64 names"
+    )
 
 
 def test_space_around_a_variable_or_a_secret_is_not_part_of_it(tmp_path: Path) -> None:

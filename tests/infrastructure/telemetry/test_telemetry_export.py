@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import platform
 import socket
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from support.otlp import DEADLINE, Receiver, Reply, free_port, receiving
-from tfo_mcp.application.ports import TraceContext
+from tfo_mcp.application.ports import Carried, TraceContext
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.transport import connect
@@ -56,7 +59,7 @@ def test_a_tool_call_arrives_whole(wire: Wire) -> None:
         request = client.span(
             "request",
             "tools/call",
-            parent=TraceContext(0xA1, 0xB2),
+            parent=TraceContext(0xA1, 0xB2, Carried("vendor=1", {"user": "not for us"})),
             attributes={"mcp.method.name": "tools/call", "network.transport": "pipe", "jsonrpc.request.id": "1"},
         )
         request.name = "tools/call echo"
@@ -68,6 +71,10 @@ def test_a_tool_call_arrives_whole(wire: Wire) -> None:
         assert client.shutdown(DEADLINE)
 
         resource = {
+            "process.pid": os.getpid(),
+            "process.runtime.name": sys.implementation.name,
+            "process.runtime.version": platform.python_version(),
+            "os.type": "windows" if sys.platform == "win32" else sys.platform,
             "service.name": "tfo-mcp",
             "service.version": "9.9",
             "service.namespace": "telemetryflow",
@@ -75,6 +82,7 @@ def test_a_tool_call_arrives_whole(wire: Wire) -> None:
             "deployment.environment.name": "test",
             "telemetry.sdk.name": "tfo_mcp",
             "telemetry.sdk.language": "python",
+            "telemetry.sdk.version": "9.9",
         }
         spans: list[dict[str, Any]] = [dict(span) for span in receiver.spans()]
         for span in spans:
@@ -90,6 +98,7 @@ def test_a_tool_call_arrives_whole(wire: Wire) -> None:
                 "trace_id": f"{0xA1:032x}",
                 "span_id": f"{tool.context.span_id:016x}",
                 "parent_id": f"{request.context.span_id:016x}",
+                "trace_state": "vendor=1",
                 "attributes": {"gen_ai.tool.name": "echo", "outcome": "timed_out", "error.type": "timeout"},
                 "status": "ERROR",
                 "scope": "tfo_mcp",
@@ -101,6 +110,7 @@ def test_a_tool_call_arrives_whole(wire: Wire) -> None:
                 "trace_id": f"{0xA1:032x}",
                 "span_id": f"{request.context.span_id:016x}",
                 "parent_id": f"{0xB2:016x}",
+                "trace_state": "vendor=1",
                 "attributes": {
                     "mcp.method.name": "tools/call",
                     "network.transport": "pipe",

@@ -4,10 +4,11 @@ import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
 
-from opentelemetry import trace
+from opentelemetry import baggage, trace
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from support.otlp import DEADLINE, receiving
+from tfo_mcp.application.ports import Carried, TraceContext
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 
@@ -17,7 +18,7 @@ def test_a_library_s_span_arrives_whole_below_the_operation_around_it() -> None:
         client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint, protocol="http", instance_id="i"))
         client.start()
         tracer = client.tracer_provider().get_tracer("library", "1.2")
-        claude = client.span("claude", "claude.request")
+        claude = client.span("claude", "claude.request", parent=TraceContext(1, 2, Carried("vendor=1", {})))
         with (
             claude.active(),
             tracer.start_as_current_span(
@@ -46,6 +47,7 @@ def test_a_library_s_span_arrives_whole_below_the_operation_around_it() -> None:
             "kind": "CLIENT",
             "trace_id": outer["trace_id"],
             "parent_id": outer["span_id"],
+            "trace_state": "vendor=1",
             "attributes": {"flag": True, "share": 0.5, "stops": ("a", "b")},
             "status": "ERROR",
             "scope": "library",
@@ -69,6 +71,26 @@ def test_a_span_is_current_only_while_it_is_active_and_in_its_own_task() -> None
     for own, current in asyncio.run(both()):
         assert own == current
     assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_code_inside_an_operation_sees_the_client_s_baggage_and_nothing_of_it_is_exported() -> None:
+    with receiving("http") as receiver:
+        client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint, protocol="http"))
+        client.start()
+        request = client.span("request", "tools/call", parent=TraceContext(0, 0, Carried("", {"user": "al ice"})))
+        tool = client.span("tool", "tools.execute", parent=request.context)
+        with ThreadPoolExecutor(1) as executor, tool.active():
+            run = contextvars.copy_context().run
+            assert baggage.get_all() == {"user": "al ice"}
+            assert executor.submit(run, baggage.get_all).result(DEADLINE) == {"user": "al ice"}
+        assert baggage.get_all() == {}
+        tool.end("completed")
+        request.end("completed")
+        assert client.shutdown(DEADLINE)
+        spans = {span["name"]: span for span in receiver.spans()}
+        assert "al ice" not in repr(spans)
+        assert spans["tools/call"]["parent_id"] == ""
+        assert spans["tools.execute"]["trace_id"] == spans["tools/call"]["trace_id"] != f"{0:032x}"
 
 
 def test_a_span_is_current_in_a_thread_that_runs_in_its_context() -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tfo_mcp.infrastructure.telemetry.options import Target, TelemetryOptions
+from tfo_mcp.infrastructure.config import ConfigurationError, Settings, TelemetrySettings
+from tfo_mcp.infrastructure.telemetry.options import Target, TelemetryOptions, telemetry_options
+from tfo_mcp.infrastructure.telemetry.resource import resource_of
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,34 @@ def test_what_could_never_work_is_refused_in_one_sentence_without_secrets(given:
         TelemetryOptions(**given)
     assert sentence in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("service.name", "service_name"),
+        ("service.namespace", "service_namespace"),
+        ("deployment.environment.name", "environment"),
+    ],
+)
+def test_a_resource_attribute_that_has_a_setting_of_its_own_is_refused(name: str, setting: str) -> None:
+    settings = Settings(telemetry=TelemetrySettings(resource_attributes={name: "x"}))
+    with pytest.raises(ConfigurationError) as refused:
+        telemetry_options(settings)
+    assert str(refused.value) == f"telemetry.resource_attributes: {name} is set with telemetry.{setting}"
+
+
+def test_what_the_user_says_of_the_process_comes_before_what_is_found_and_behind_the_settings() -> None:
+    given = {"service.instance.id": "pod-7", "team": "blue", "service.version": "0", "telemetry.sdk.name": "other"}
+    resource = resource_of(TelemetryOptions(service_version="9.9", resource_attributes=given))
+    assert resource["service.instance.id"] == "pod-7"
+    assert resource["team"] == "blue"
+    assert (resource["service.version"], resource["telemetry.sdk.name"]) == ("9.9", "tfo_mcp")
+
+
+def test_two_processes_have_two_instance_ids() -> None:
+    first, second = (resource_of(TelemetryOptions())["service.instance.id"] for _ in range(2))
+    assert first != second
 
 
 def test_the_repr_of_options_shows_no_secret() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tfo_mcp.application.ports import TraceContext
+from tfo_mcp.application.ports import Carried, TraceContext
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.client import NullTelemetry
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
@@ -101,6 +101,19 @@ def test_a_null_span_hands_the_trace_on_and_records_nothing() -> None:
     root = telemetry.span("request", "ping").context
     assert root.trace_id > 0
     assert root.span_id > 0
+
+
+def test_a_client_that_sends_baggage_without_a_trace_starts_one() -> None:
+    carried, traces = Carried("", {"a": "1"}), set[int]()
+    for span in (
+        NullTelemetry().span("request", "ping", parent=TraceContext(0, 0, carried)),
+        RecordingSpan(new_recorder(), "request", "ping", TraceContext(0, 0, carried), {}),
+    ):
+        assert span.context.trace_id > 0
+        assert span.context.span_id > 0
+        assert span.context.carried is carried
+        traces.add(span.context.trace_id)
+    assert len(traces) == 2
 
 
 def test_null_telemetry_has_nothing_waiting() -> None:

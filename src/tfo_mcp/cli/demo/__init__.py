@@ -65,7 +65,7 @@ async def _demo() -> bool:
                     if text := log.read():
                         click.echo(f"\nThe server's log:\n{text}")
         # The client has waited for the server's end, and the server for the receiver: everything is here.
-        return print_traces(receiver.spans(), receiver.metrics(), endpoint) and went_well
+        return print_traces(receiver, endpoint) and went_well
     finally:
         receiver.stop()
 

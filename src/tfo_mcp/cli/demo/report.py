@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from tfo_mcp.infrastructure.otlp_receiver import ReceivedPoint, ReceivedSpan
+from tfo_mcp.application.attributes import ERROR_TYPE, INPUT_TOKENS, OUTPUT_TOKENS
 
-_TOKENS = {"in": "gen_ai.usage.input_tokens", "out": "gen_ai.usage.output_tokens"}
+if TYPE_CHECKING:
+    from tfo_mcp.infrastructure.otlp_receiver import OtlpReceiver, ReceivedSpan
+
+_TOKENS = {"in": INPUT_TOKENS, "out": OUTPUT_TOKENS}
 _NAME_WIDTH = 60
 
 
-def print_traces(spans: Sequence[ReceivedSpan], metrics: Mapping[str, Sequence[ReceivedPoint]], endpoint: str) -> bool:
-    """Print every trace as a tree with durations and tokens, as `OtlpReceiver` at `endpoint` received them.
+def print_traces(receiver: OtlpReceiver, endpoint: str) -> bool:
+    """Print every trace as a tree with durations and tokens, as `receiver` at `endpoint` received them.
 
     Returns:
         Whether what the demonstration did is there: tool calls, a failure, a cancellation, Claude's requests.
     """
-    click.echo(
-        f"What the server recorded of itself: {len(spans)} spans and {len(metrics)} metrics, by OTLP at {endpoint}"
-    )
+    spans = receiver.spans()
+    counts = f"{len(spans)} spans, {len(receiver.metrics())} metrics and {len(receiver.logs())} log records"
+    click.echo(f"What the server recorded of itself: {counts}, by OTLP at {endpoint}")
     children: dict[str, list[ReceivedSpan]] = defaultdict(list)
     known = {span["span_id"] for span in spans}
     for span in sorted(spans, key=lambda span: span["start"]):
@@ -51,6 +53,6 @@ def _notes(span: ReceivedSpan) -> str:
     notes = [f"{attributes[key]} tokens {label}" for label, key in _TOKENS.items() if key in attributes]
     outcome = attributes.get("outcome")
     if outcome and outcome != "completed":
-        error = attributes.get("error.type")
+        error = attributes.get(ERROR_TYPE)
         notes.append(f"{outcome} ({error})" if error else outcome)
     return f"   {', '.join(notes)}" if notes else ""

@@ -12,10 +12,11 @@ from tfo_mcp.infrastructure.config import file
 from tfo_mcp.infrastructure.config.given import Given, Sayings
 from tfo_mcp.infrastructure.config.legacy import RETIRED, RETIRED_VARIABLES
 from tfo_mcp.infrastructure.config.settings import ConfigurationError, all_names
+from tfo_mcp.infrastructure.telemetry.conventions import ENVIRONMENT, SERVICE_NAME, SERVICE_NAMESPACE
 
 PREFIX = "TELEMETRYFLOW_MCP_"
 _LISTS = frozenset({"tools.roots", "tools.execute_command.allow"})
-_MAPPINGS = frozenset({"telemetry.headers"})
+_MAPPINGS = frozenset({"telemetry.headers", "telemetry.resource_attributes"})
 
 _FOREIGN = {
     "ANTHROPIC_API_KEY": "claude.api_key",
@@ -28,11 +29,12 @@ _FOREIGN = {
 }
 """Variables of others that mean what the setting means."""
 
-_RESOURCE_ATTRIBUTES = {
-    "service.name": "telemetry.service_name",
-    "service.namespace": "telemetry.service_namespace",
-    "deployment.environment.name": "telemetry.environment",
+RESOURCE_SETTINGS = {
+    SERVICE_NAME: "telemetry.service_name",
+    SERVICE_NAMESPACE: "telemetry.service_namespace",
+    ENVIRONMENT: "telemetry.environment",
 }
+"""Resource attributes that have a setting of their own."""
 
 
 def variables_of(name: str) -> Iterator[str]:
@@ -126,9 +128,11 @@ def _from_forms_of_their_own(environ: Mapping[str, str], cwd: Path) -> Iterator[
     if text := environ.get(variable := "OTEL_EXPORTER_OTLP_HEADERS"):
         yield "telemetry.headers", Given(_decoded(text, variable), variable, cwd)
     if text := environ.get(variable := "OTEL_RESOURCE_ATTRIBUTES"):
-        for attribute, value in _decoded(text, variable).items():
-            if name := _RESOURCE_ATTRIBUTES.get(attribute):
-                yield name, Given(value, variable, cwd)
+        attributes = _decoded(text, variable)
+        for attribute, name in RESOURCE_SETTINGS.items():
+            if attribute in attributes:
+                yield name, Given(attributes.pop(attribute), variable, cwd)
+        yield "telemetry.resource_attributes", Given(attributes, variable, cwd)
 
 
 def _decoded(text: str, variable: str) -> dict[str, str]:

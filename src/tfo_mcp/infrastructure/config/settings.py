@@ -250,6 +250,17 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     )
     service_namespace: Annotated[str, Meta(description="`service.namespace` of all telemetry.")] = "telemetryflow"
     environment: Annotated[str, Meta(description="`deployment.environment.name` of all telemetry.")] = "production"
+    resource_attributes: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=200)], Annotated[str, Meta(max_length=1000)]],
+        Meta(
+            max_length=64,
+            title="a mapping of at most 64 names to text of at most 1000 characters",
+            description="What all telemetry says of this process besides. What has a setting of its own is set there.",
+        ),
+    ] = msgspec.field(default_factory=dict[str, str])
+    logs: Annotated[
+        bool, Meta(description="Send the log too, from `logging.level` up; of errors their type, not their text.")
+    ] = True
     ring_capacity: Annotated[
         int,
         Meta(
@@ -258,7 +269,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             description="Records that may wait to be worked up; what comes on top is dropped and counted.",
         ),
     ] = 65_536
-    batch_size: Annotated[int, Meta(ge=1, le=10_000, description="Spans in one export, at most.")] = 512
+    batch_size: Annotated[int, Meta(ge=1, le=10_000, description="Spans or log records in one export, at most.")] = 512
     queue_bytes: Annotated[
         int,
         Meta(

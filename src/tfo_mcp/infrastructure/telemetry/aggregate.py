@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
+from tfo_mcp.application import attributes as core
 from tfo_mcp.application.ports import AttributeValue
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.conventions import Metric
@@ -185,18 +186,18 @@ def _tokens(attribute: str) -> Callable[[Record], float | None]:
     return tokens
 
 
-_TOOL = (names.TOOL, names.OUTCOME, names.ERROR_TYPE)
+_TOOL = (core.TOOL, names.OUTCOME, core.ERROR_TYPE)
 _REQUEST = (
-    names.METHOD,
-    names.TOOL,
-    names.PROMPT,
+    core.METHOD,
+    core.TOOL,
+    core.PROMPT,
     names.OUTCOME,
-    names.ERROR_TYPE,
-    names.PROTOCOL_VERSION,
-    names.TRANSPORT,
+    core.ERROR_TYPE,
+    core.PROTOCOL_VERSION,
+    core.TRANSPORT,
 )
-_CLAUDE = (names.GEN_AI_OPERATION, names.PROVIDER, names.OUTCOME, names.ERROR_TYPE)
-_MODELS = (names.REQUEST_MODEL, names.RESPONSE_MODEL)
+_CLAUDE = (core.GEN_AI_OPERATION, core.PROVIDER, names.OUTCOME, core.ERROR_TYPE)
+_MODELS = (core.REQUEST_MODEL, core.RESPONSE_MODEL)
 
 TABLE: Mapping[RecordKind, tuple[Measure, ...]] = {
     "request": (Measure(names.OPERATION_DURATION, _seconds, _REQUEST),),
@@ -211,21 +212,22 @@ TABLE: Mapping[RecordKind, tuple[Measure, ...]] = {
         Measure(names.CLAUDE_DURATION, _seconds_unless_completed, _CLAUDE),
         Measure(
             names.CLAUDE_TOKENS,
-            _tokens(names.INPUT_TOKENS),
-            (names.GEN_AI_OPERATION, names.PROVIDER, *_MODELS),
+            _tokens(core.INPUT_TOKENS),
+            (core.GEN_AI_OPERATION, core.PROVIDER, *_MODELS),
             {names.TOKEN_TYPE: "input"},
         ),
         Measure(
             names.CLAUDE_TOKENS,
-            _tokens(names.OUTPUT_TOKENS),
-            (names.GEN_AI_OPERATION, names.PROVIDER, *_MODELS),
+            _tokens(core.OUTPUT_TOKENS),
+            (core.GEN_AI_OPERATION, core.PROVIDER, *_MODELS),
             {names.TOKEN_TYPE: "output"},
         ),
     ),
     "session": (
         Measure(names.SESSIONS_ACTIVE, _opened_or_closed, ()),
-        Measure(names.SESSION_DURATION, _seconds_if_closed, (names.PROTOCOL_VERSION,)),
+        Measure(names.SESSION_DURATION, _seconds_if_closed, (core.PROTOCOL_VERSION,)),
     ),
+    "error": (Measure(names.ERRORS, _one, (core.ERROR_TYPE,)),),
     "rejected": (Measure(names.REQUESTS_REJECTED, _one, (names.REASON,)),),
 }
 """What each kind of record adds to which metric."""

@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
-from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.application.attributes import ERROR_TYPE, PROTOCOL_VERSION, SESSION
+from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext, current_operation
 from tfo_mcp.domain.health import ComponentHealth, HealthStatus
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.state_machine import StateMachine
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
-from tfo_mcp.infrastructure.telemetry.conventions import PROTOCOL_VERSION, REASON
+from tfo_mcp.infrastructure.telemetry.conventions import CLIENT_NAME, CLIENT_VERSION, REASON
+from tfo_mcp.infrastructure.telemetry.log_handler import LogHandler
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
@@ -83,7 +85,8 @@ class MCPTelemetryClient:
         self._machine = StateMachine("telemetry client", TELEMETRY_TRANSITIONS, TelemetryState.CREATING)
         self._options = options
         self._aggregate = Aggregate()
-        self._recorder = Recorder(self._aggregate, options.ring_capacity)
+        self._recorder = Recorder(self._aggregate, options.ring_capacity, exports_logs=options.logs)
+        self._log_handler: LogHandler | None = None
         self._pipeline: Pipeline | None = None
         self._provider: TracerProvider | None = None
         self._lock = threading.Lock()
@@ -111,11 +114,21 @@ class MCPTelemetryClient:
         return RecordingSpan(self._recorder, kind, name, parent, attributes or _NO_ATTRIBUTES)
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
-        """Count the session in or out; at its end, its duration."""
-        version = session.protocol_version
-        attributes = {PROTOCOL_VERSION: version} if version else _NO_ATTRIBUTES
-        duration = int(session.duration * 1e9)
-        self._recorder.record(Record("session", event, None, 0, time.time_ns(), duration, "completed", attributes))
+        """Count the session in or out, at its end with its duration; and leave a log record of it."""
+        attributes: dict[str, AttributeValue] = {SESSION: session.id}
+        if session.protocol_version:
+            attributes[PROTOCOL_VERSION] = session.protocol_version
+        if session.client_name:
+            attributes |= {CLIENT_NAME: session.client_name, CLIENT_VERSION: session.client_version}
+        now, duration = time.time_ns(), int(session.duration * 1e9)
+        context = current_operation.get()
+        self._recorder.record(Record("session", event, context, 0, now, duration, "completed", attributes))
+
+    def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Count an error, and leave a log record of it."""
+        attributes = {ERROR_TYPE: error_type, **attributes}
+        context = current_operation.get()
+        self._recorder.record(Record("error", "error", context, 0, time.time_ns(), 0, "failed", attributes))
 
     def record_rejected(self, reason: str) -> None:
         """Count a message that never became an operation."""
@@ -138,8 +151,11 @@ class MCPTelemetryClient:
             "state": self.state.value,
             "endpoint_set": self._options.endpoint is not None,
             "spans_exported": count(names.SPANS_EXPORTED),
-            "spans_waiting": 0 if pipeline is None else pipeline.waiting,
+            "spans_waiting": 0 if pipeline is None else pipeline.waiting("traces"),
             "spans_dropped": count(names.SPANS_DROPPED),
+            "logs_exported": count(names.LOGS_EXPORTED),
+            "logs_waiting": 0 if pipeline is None else pipeline.waiting("logs"),
+            "logs_dropped": count(names.LOGS_DROPPED),
             "export_failures": count(names.EXPORT_FAILURES),
             "problems": complaints,
         }
@@ -147,6 +163,12 @@ class MCPTelemetryClient:
         return ComponentHealth(HealthStatus.DEGRADED if ill else HealthStatus.HEALTHY, details)
 
     # --- life ---
+
+    def take_logs(self) -> None:
+        """From now to the end, let what is logged go out too, if there is anywhere to go and `options.logs`."""
+        if self._options.endpoint and self._options.logs and self._log_handler is None:
+            self._log_handler = LogHandler(self._recorder.record)
+            logging.root.addHandler(self._log_handler)
 
     def start(self) -> None:
         """Start the threads, which import what they need; returns at once. A second time does nothing."""
@@ -187,7 +209,7 @@ class MCPTelemetryClient:
             if self._pipeline is None and self._options.endpoint and len(self._recorder):
                 self._launch()
         delivered = self._pipeline is None or self._pipeline.stop(deadline)
-        self._recorder.close()
+        self._close()
         self._fire(TelemetryTrigger.SHUTDOWN_COMPLETE)
         return delivered
 
@@ -197,12 +219,17 @@ class MCPTelemetryClient:
 
     def _started(self, error: Exception | None) -> None:
         if error is not None:
-            self._recorder.close()
+            self._close()
             self._fire(TelemetryTrigger.INITIALIZE_FAILED)
             _log.warning("telemetry is off: %s: %s", type(error).__name__, error)
         else:
             self._fire(TelemetryTrigger.INITIALIZE_SUCCESS)
         self._initialized.set()
+
+    def _close(self) -> None:
+        self._recorder.close()
+        if self._log_handler is not None:
+            logging.root.removeHandler(self._log_handler)
 
     def _fire(self, trigger: TelemetryTrigger) -> bool:
         """Take the edge if there is one from here, and say so: another thread may have been faster."""
@@ -232,6 +259,9 @@ class NullTelemetry:
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         """Nothing."""
 
+    def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Nothing."""
+
     def record_rejected(self, reason: str) -> None:
         """Nothing."""
 
@@ -244,6 +274,9 @@ class NullTelemetry:
     async def health(self) -> ComponentHealth:
         """Switched off."""
         return ComponentHealth(HealthStatus.DISABLED, {"state": self.state.value})
+
+    def take_logs(self) -> None:
+        """Nothing."""
 
     def start(self) -> None:
         """Nothing."""

@@ -1,4 +1,4 @@
-"""Every telemetry name, with where it comes from.
+"""Every telemetry name but the core's own attributes, with where it comes from.
 
 - `mcp.tools.*`: the diagrams ("Telemetry Recording Flow").
 - `mcp.server.*`, `gen_ai.*`, `error.type`, `network.transport`: OpenTelemetry's semantic conventions for MCP
@@ -15,23 +15,15 @@ SCOPE = "tfo_mcp"
 
 # --- attributes --------------------------------------------------------------------------------------
 
-METHOD = "mcp.method.name"
-PROTOCOL_VERSION = "mcp.protocol.version"
-TRANSPORT = "network.transport"
-TOOL = "gen_ai.tool.name"
-PROMPT = "gen_ai.prompt.name"
-GEN_AI_OPERATION = "gen_ai.operation.name"
-PROVIDER = "gen_ai.provider.name"
-REQUEST_MODEL = "gen_ai.request.model"
-RESPONSE_MODEL = "gen_ai.response.model"
-INPUT_TOKENS = "gen_ai.usage.input_tokens"
-OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+# Those that the core sets stand in `application/attributes.py`.
 TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105  # no secret: "input" or "output"
-ERROR_TYPE = "error.type"
 OUTCOME = "outcome"  # ours: completed, failed, timed_out, cancelled, invalid
 REASON = "reason"
-SIGNAL = "signal"  # ours: "traces" or "metrics", the last part of OTLP's paths
+SIGNAL = "signal"  # ours: "traces", "metrics" or "logs", the last part of OTLP's paths
 OVERFLOW = "otel.metric.overflow"  # OpenTelemetry metrics SDK specification, "Cardinality limits"
+CLIENT_NAME = "tfo.client.name"  # what a client calls itself: of log records only, never a label
+CLIENT_VERSION = "tfo.client.version"
+LOGGER = "tfo.logger.name"
 
 # --- resource ----------------------------------------------------------------------------------------
 
@@ -42,6 +34,16 @@ SERVICE_INSTANCE = "service.instance.id"
 ENVIRONMENT = "deployment.environment.name"
 SDK_LANGUAGE = "telemetry.sdk.language"
 SDK_NAME = "telemetry.sdk.name"
+SDK_VERSION = "telemetry.sdk.version"
+PROCESS_ID = "process.pid"
+RUNTIME_NAME = "process.runtime.name"
+RUNTIME_VERSION = "process.runtime.version"
+OS_TYPE = "os.type"
+
+# --- events: log records that have a name ------------------------------------------------------------
+
+SESSION_EVENT = "tfo.session."  # and "initialized" or "closed"
+ERROR_EVENT = "tfo.error"
 
 # --- metrics -----------------------------------------------------------------------------------------
 
@@ -80,18 +82,25 @@ SESSIONS_ACTIVE = Metric("tfo.mcp.sessions.active", "{session}", "Sessions that 
 REQUESTS_REJECTED = Metric(
     "tfo.mcp.requests.rejected", "{message}", "Messages that never became an operation, by reason."
 )
+ERRORS = Metric("tfo.mcp.errors", "{error}", "Unforeseen errors and requests to Claude that failed, by error.")
 CLAUDE_DURATION = Metric(
     "gen_ai.client.operation.duration", "s", "Duration of requests to Claude, retries included.", _GEN_AI_SECONDS
 )
 CLAUDE_TOKENS = Metric("gen_ai.client.token.usage", "{token}", "Tokens of requests to Claude, by type.", _GEN_AI_TOKENS)
 SPANS_EXPORTED = Metric("tfo.telemetry.spans.exported", "{span}", "Spans that the collector has accepted.")
 SPANS_DROPPED = Metric("tfo.telemetry.spans.dropped", "{span}", "Spans that will not be exported, by reason.")
+LOGS_EXPORTED = Metric("tfo.telemetry.logs.exported", "{record}", "Log records that the collector has accepted.")
+LOGS_DROPPED = Metric("tfo.telemetry.logs.dropped", "{record}", "Log records that will not be exported, by reason.")
 EXPORT_FAILURES = Metric(
     "tfo.telemetry.export.failures", "{attempt}", "Attempts to export that failed, by signal and error."
 )
 
-# Why a span was dropped.
+# Signal to what counts its items; of metrics nothing is lost that the next export does not say.
+EXPORTED = {"traces": SPANS_EXPORTED, "logs": LOGS_EXPORTED}
+DROPPED = {"traces": SPANS_DROPPED, "logs": LOGS_DROPPED}
+
+# Why a span or a log record was dropped.
 DROPPED_SATURATED = "saturated"  # more records than the ring holds
 DROPPED_QUEUE_FULL = "queue_full"  # the collector takes them slower than they come
 DROPPED_REFUSED = "refused"  # the collector answered that it will never take them
-DROPPED_UNENCODABLE = "unencodable"  # a span that OTLP cannot express
+DROPPED_UNENCODABLE = "unencodable"  # OTLP cannot express it

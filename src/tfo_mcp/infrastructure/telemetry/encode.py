@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs, SeverityNumber
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics, ScopeMetrics
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
+from tfo_mcp.application.ports import TraceContext
 from tfo_mcp.infrastructure.telemetry.aggregate import Point, Sum
-from tfo_mcp.infrastructure.telemetry.conventions import SCOPE, Metric
+from tfo_mcp.infrastructure.telemetry.conventions import ERROR_EVENT, SCOPE, SESSION_EVENT, Metric
 from tfo_mcp.infrastructure.telemetry.outbox import MAX_MESSAGE, Parcel
-from tfo_mcp.infrastructure.telemetry.records import Item, Record
+from tfo_mcp.infrastructure.telemetry.records import Item, LogEntry, Record, signal_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -26,11 +30,24 @@ if TYPE_CHECKING:
 MAX_VALUE_LENGTH = 1024
 """Characters of one attribute's value; the rest is cut off."""
 
+MAX_BODY_LENGTH = 4096
+"""Characters of a log record's body."""
+
 _KINDS = {"request": Span.SPAN_KIND_SERVER, "tool": Span.SPAN_KIND_INTERNAL, "claude": Span.SPAN_KIND_INTERNAL}
 _FAILURES = frozenset({"invalid", "failed", "timed_out"})
 
 # OTLP's `Span.flags`: the sampled bit of W3C trace context; whether the parent is remote, and that we know it.
 _SAMPLED, _KNOWN, _REMOTE = 0x1, 0x100, 0x200
+
+_SEVERITIES = (
+    (logging.CRITICAL, SeverityNumber.SEVERITY_NUMBER_FATAL),
+    (logging.ERROR, SeverityNumber.SEVERITY_NUMBER_ERROR),
+    (logging.WARNING, SeverityNumber.SEVERITY_NUMBER_WARN),
+    (logging.INFO, SeverityNumber.SEVERITY_NUMBER_INFO),
+    (logging.DEBUG, SeverityNumber.SEVERITY_NUMBER_DEBUG),
+    (0, SeverityNumber.SEVERITY_NUMBER_TRACE),
+)
+"""The least level of `logging` to OTLP's severity."""
 
 _CUMULATIVE = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 
@@ -41,9 +58,11 @@ class Encoder:
     Args:
         resource: attributes of this process.
         version: of this package, for its instrumentation scope.
+        redact: takes secrets out of what was logged, before it is cut to length.
     """
 
-    def __init__(self, resource: Mapping[str, object], version: str) -> None:
+    def __init__(self, resource: Mapping[str, object], version: str, redact: Callable[[str], str]) -> None:
+        self._redact = redact
         self._resource = Resource(attributes=_attributes(resource))
         self._scope = InstrumentationScope(name=SCOPE, version=version)
 
@@ -52,10 +71,10 @@ class Encoder:
         scopes: dict[tuple[str, str], ScopeSpans] = {}
         count = 0
         for item in items:
+            if isinstance(item, LogEntry) or signal_of(item) != "traces":
+                continue
             if isinstance(item, Record):
-                if item.context is None:
-                    continue
-                scope, span = self._scope, _own_span(item, item.context.trace_id, item.context.span_id)
+                scope, span = self._scope, _own_span(item)
             else:
                 scope, span = _library_scope(item), _library_span(item)
             key = (scope.name, scope.version)
@@ -74,6 +93,43 @@ class Encoder:
         else:
             yield Parcel("traces", body, count)
 
+    def logs(self, items: Sequence[Item]) -> Iterator[Parcel]:
+        """The items that become log records, in as few parcels as collectors will take."""
+        records = [self._log_record(item) for item in items if signal_of(item) == "logs"]
+        if not records:
+            return
+        scope_logs = ScopeLogs(scope=self._scope, log_records=records)
+        resource_logs = ResourceLogs(resource=self._resource, scope_logs=[scope_logs])
+        body = ExportLogsServiceRequest(resource_logs=[resource_logs]).SerializeToString()
+        if len(body) > MAX_MESSAGE and len(items) > 1:
+            middle = len(items) // 2
+            yield from self.logs(items[:middle])
+            yield from self.logs(items[middle:])
+        else:
+            yield Parcel("logs", body, len(records))
+
+    def _log_record(self, item: Item) -> LogRecord:
+        entry, event = (item, "") if isinstance(item, LogEntry) else _event(cast("Record", item))
+        record = LogRecord(
+            time_unix_nano=entry.time_ns,
+            observed_time_unix_nano=entry.observed_ns,
+            severity_number=next(severity for least, severity in _SEVERITIES if entry.level[0] >= least),
+            severity_text=_text(entry.level[1]),
+            body=AnyValue(string_value=_text(self._redact(entry.body), MAX_BODY_LENGTH)),
+            attributes=_attributes(
+                {
+                    key: self._redact(value) if isinstance(value, str) else value
+                    for key, value in entry.attributes.items()
+                }
+            ),
+            event_name=event,
+        )
+        if entry.context is not None:
+            record.trace_id = entry.context.trace_id.to_bytes(16, "big")
+            record.span_id = entry.context.span_id.to_bytes(8, "big")
+            record.flags = _SAMPLED
+        return record
+
     def metrics(self, snapshot: Iterable[tuple[Metric, Sequence[Point]]], started_ns: int) -> Parcel:
         """All metrics as they are now, cumulative since `started_ns`."""
         now = time.time_ns()
@@ -84,10 +140,12 @@ class Encoder:
         return Parcel("metrics", ExportMetricsServiceRequest(resource_metrics=[resource_metrics]).SerializeToString())
 
 
-def _own_span(record: Record, trace_id: int, span_id: int) -> Span:
+def _own_span(record: Record) -> Span:
+    context = cast("TraceContext", record.context)
     span = Span(
-        trace_id=trace_id.to_bytes(16, "big"),
-        span_id=span_id.to_bytes(8, "big"),
+        trace_id=context.trace_id.to_bytes(16, "big"),
+        span_id=context.span_id.to_bytes(8, "big"),
+        trace_state="" if context.carried is None else context.carried.trace_state,
         # The parent of a request can only be the client's span.
         flags=_SAMPLED | _KNOWN | (_REMOTE if record.kind == "request" and record.parent_id else 0),
         name=_text(record.name),
@@ -105,6 +163,16 @@ def _own_span(record: Record, trace_id: int, span_id: int) -> Span:
     if record.outcome in _FAILURES:  # without a description: an error's text may hold secrets
         span.status.code = Status.STATUS_CODE_ERROR
     return span
+
+
+def _event(record: Record) -> tuple[LogEntry, str]:
+    """What happened as a log record, and its event's name. Its body is that name in words, for who knows no events."""
+    if record.kind == "error":
+        name, level = ERROR_EVENT, (logging.ERROR, "ERROR")
+    else:
+        name, level = f"{SESSION_EVENT}{record.name}", (logging.INFO, "INFO")
+    body = name.removeprefix("tfo.").replace(".", " ")
+    return LogEntry(record.start_ns, record.start_ns, level, body, record.context, record.attributes), name
 
 
 def _library_scope(span: ReadableSpan) -> InstrumentationScope:
@@ -194,7 +262,7 @@ def _value(value: object) -> AnyValue:
     return AnyValue(string_value=_text(str(value)))
 
 
-def _text(text: str) -> str:
+def _text(text: str, length: int = MAX_VALUE_LENGTH) -> str:
     """Cut to length; without lone surrogates, which protobuf refuses."""
-    text = text[:MAX_VALUE_LENGTH]
+    text = text[:length]
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

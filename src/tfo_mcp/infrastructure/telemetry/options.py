@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
 from tfo_mcp import __version__
 from tfo_mcp.infrastructure.config import ConfigurationError, Settings
+from tfo_mcp.infrastructure.config.environment import RESOURCE_SETTINGS
+from tfo_mcp.infrastructure.redaction import Redaction
 
 Protocol = Literal["grpc", "http/protobuf", "http"]
 
@@ -41,10 +43,13 @@ class TelemetryOptions:
         compression: gzip or nothing.
         timeout: seconds for one attempt to export.
         instance_id: None for a random one per process.
+        resource_attributes: beside those that have an option of their own, which are stronger.
+        logs: whether what is logged goes out too.
+        redact: what a logged text becomes before it goes out.
         ring_capacity: records that may wait for the pipeline.
-        batch_size: spans in one export at most.
-        queue_bytes: encoded spans that may wait for the collector.
-        export_delay: seconds that encoded spans wait for others, to share an export.
+        batch_size: spans or log records in one export at most.
+        queue_bytes: encoded spans and log records that may wait for the collector.
+        export_delay: seconds that those wait for others, to share an export.
         metric_interval: seconds between two exports of metrics; nothing new, no export.
         retry_initial, retry_max: seconds of the backoff between attempts.
 
@@ -67,6 +72,9 @@ class TelemetryOptions:
     namespace: str | None = None
     environment: str | None = None
     instance_id: str | None = None
+    resource_attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    logs: bool = True
+    redact: Callable[[str], str] = field(default=str, repr=False)
     ring_capacity: int = 8192
     batch_size: int = 512
     queue_bytes: int = 16 * 1024 * 1024
@@ -130,6 +138,9 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
         ConfigurationError: settings that are right each, but can never work together; one sentence.
     """
     told = settings.telemetry
+    for name, setting in RESOURCE_SETTINGS.items():
+        if name in told.resource_attributes:
+            raise ConfigurationError(f"telemetry.resource_attributes: {name} is set with {setting}")
     try:
         return TelemetryOptions(
             enabled=told.enabled,
@@ -146,6 +157,9 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
             service_version=__version__,
             namespace=told.service_namespace,
             environment=told.environment,
+            resource_attributes=told.resource_attributes,
+            logs=told.logs,
+            redact=Redaction(settings),
             ring_capacity=told.ring_capacity,
             batch_size=told.batch_size,
             queue_bytes=told.queue_bytes,

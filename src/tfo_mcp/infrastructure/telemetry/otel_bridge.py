@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
 from tfo_mcp.application.ports import TraceContext
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
@@ -23,7 +24,7 @@ _MAX_VALUES = 64
 
 
 class Activation:
-    """While entered, OpenTelemetry's current span is the one with these ids."""
+    """While entered, OpenTelemetry's current span is the one with these ids, and its baggage the client's."""
 
     __slots__ = ("_context", "_token")
 
@@ -31,8 +32,13 @@ class Activation:
         self._context = context
 
     def __enter__(self) -> None:
-        ours = SpanContext(self._context.trace_id, self._context.span_id, is_remote=False, trace_flags=_SAMPLED)
-        self._token: Token[Context] = otel_context.attach(set_span_in_context(NonRecordingSpan(ours)))
+        ids, carried = (self._context.trace_id, self._context.span_id), self._context.carried
+        state = TraceState.from_header([carried.trace_state]) if carried is not None and carried.trace_state else None
+        ours = SpanContext(*ids, is_remote=False, trace_flags=_SAMPLED, trace_state=state)
+        context = set_span_in_context(NonRecordingSpan(ours))
+        for name, value in carried.baggage.items() if carried is not None else ():
+            context = baggage.set_baggage(name, value, context)
+        self._token: Token[Context] = otel_context.attach(context)
 
     def __exit__(self, *_: object) -> None:
         otel_context.detach(self._token)

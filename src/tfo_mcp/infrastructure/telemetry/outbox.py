@@ -9,50 +9,47 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-Signal = Literal["traces", "metrics"]
+Signal = Literal["traces", "metrics", "logs"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One export, ready to be sent: an OTLP request as protobuf, and how many spans it holds."""
+    """One export, ready to be sent: an OTLP request as protobuf, and how many spans or log records it holds."""
 
     signal: Signal
     body: bytes
-    spans: int = 0
+    items: int = 0
 
 
 class Outbox:
     """Parcels in memory, bounded; one thread takes.
 
     Of metrics only the newest parcel is kept: being cumulative, it says all that the older ones did. Spans
-    are taken together, up to a batch: OTLP requests that stand one behind the other are one request.
+    are taken together, up to a batch, and so are log records: OTLP requests that stand one behind the other are
+    one request.
 
     Args:
-        max_bytes: of all waiting spans; the oldest make room.
-        max_spans: of one parcel taken.
-        linger: seconds that the first span waits for others before it is taken.
+        max_bytes: of all waiting spans and log records; the oldest of the signal that has more make room.
+        max_items: of one parcel taken.
+        linger: seconds that the first span or log record waits for others before it is taken.
     """
 
-    def __init__(self, *, max_bytes: int, max_spans: int, linger: float) -> None:
+    def __init__(self, *, max_bytes: int, max_items: int, linger: float) -> None:
         self._max_bytes = max_bytes
-        self._max_spans = max_spans
-        self._linger = linger
         self._changed = threading.Condition()
-        self._spans: deque[Parcel] = deque()
+        self._queues: Mapping[Signal, _Queue] = {each: _Queue(each, max_items, linger) for each in _QUEUED}
         self._metrics: Parcel | None = None
-        self._bytes = 0
-        self._count = 0
-        self._since = 0.0
         self._in_flight: Parcel | None = None
-        self._last: Signal = "traces"
+        self._last: Signal = "logs"
         self._hurried = False
         self._closed = False
 
-    def put(self, parcel: Parcel) -> int:
-        """Add a parcel; returns how many spans were dropped to make room."""
+    def put(self, parcel: Parcel) -> Sequence[Parcel]:
+        """Add a parcel; returns those that were dropped to make room."""
         with self._changed:
             dropped = self._add(parcel)
             self._changed.notify_all()
@@ -61,32 +58,39 @@ class Outbox:
     def take(self) -> Parcel | None:
         """Wait for the next parcel; None when the outbox is closed and empty. Give it back, or call `done`."""
         with self._changed:
-            while not self._ready():
-                if self._closed and not self._spans:
+            while not (ready := self._ready()):
+                queues = [queue for queue in self._queues.values() if queue]
+                if self._closed and not queues:
                     return None
-                left = self._since + self._linger - time.monotonic() if self._spans else None
+                left = min(queue.due for queue in queues) - time.monotonic() if queues else None
                 self._changed.wait(left)
-            # In turns, or metrics that a collector will not have would hold up the spans.
-            if self._metrics is not None and not (self._spans and self._last == "metrics"):
+            # In turns, or a signal that a collector will not have would hold up the others.
+            signal: Signal = next(each for each in _AFTER[self._last] if each in ready)
+            if signal == "metrics":
                 parcel, self._metrics = self._metrics, None
             else:
-                parcel = self._merged()
-            self._in_flight, self._last = parcel, parcel.signal
+                parcel = self._queues[signal].merged()
+            self._in_flight, self._last = parcel, signal
             return parcel
 
     def done(self) -> None:
         """What was taken needs no further attempt."""
         with self._changed:
             self._in_flight = None
-            self._hurried = self._hurried and bool(self._spans or self._metrics)
+            self._hurried = self._hurried and self._waiting()
             self._changed.notify_all()
 
-    def give_back(self, parcel: Parcel) -> int:
-        """Keep what was taken for another attempt, behind the others so that one bad parcel holds up none."""
+    def give_back(self, parcel: Parcel) -> Sequence[Parcel]:
+        """Keep what was taken for another attempt, behind the others so that one bad parcel holds up none.
+
+        Returns:
+            What was dropped to make room.
+        """
         with self._changed:
             self._in_flight = None
-            dropped = 0 if parcel.signal == "metrics" and self._metrics is not None else self._add(parcel)
-            self._since = -math.inf  # it has lingered once
+            dropped = () if parcel.signal == "metrics" and self._metrics is not None else self._add(parcel)
+            if parcel.signal != "metrics":
+                self._queues[parcel.signal].due = -math.inf  # it has lingered once
             self._changed.notify_all()
         return dropped
 
@@ -107,57 +111,95 @@ class Outbox:
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting(), max(0.0, deadline - time.monotonic()))
 
-    @property
-    def spans(self) -> int:
-        """Spans that have not been delivered."""
+    def undelivered(self, signal: Signal) -> int:
+        """Spans, or log records, that have not been delivered."""
         with self._changed:
-            return self._count + (self._in_flight.spans if self._in_flight else 0)
+            in_flight = self._in_flight
+            taken = in_flight.items if in_flight is not None and in_flight.signal == signal else 0
+            return self._queues[signal].items + taken
 
     def _waiting(self) -> bool:
-        return bool(self._spans) or self._metrics is not None or self._in_flight is not None
+        return any(self._queues.values()) or self._metrics is not None or self._in_flight is not None
 
-    def _ready(self) -> bool:
+    def _ready(self) -> list[Signal]:
+        at_once = self._hurried or self._closed
+        ready: list[Signal] = [signal for signal, queue in self._queues.items() if queue.is_ready(at_once=at_once)]
         if self._metrics is not None:
-            return True
-        if not self._spans:
-            return False
-        lingered = time.monotonic() >= self._since + self._linger
-        return lingered or self._hurried or self._closed or self._count >= self._max_spans
+            ready.append("metrics")
+        return ready
 
-    def _add(self, parcel: Parcel) -> int:
+    def _add(self, parcel: Parcel) -> Sequence[Parcel]:
         if parcel.signal == "metrics":
             self._metrics = parcel
-            return 0
-        if not self._spans:
-            self._since = time.monotonic()
-        self._spans.append(parcel)
-        self._bytes += len(parcel.body)
-        self._count += parcel.spans
-        dropped = 0
-        while self._bytes > self._max_bytes:
-            dropped += self._pop().spans
+            return ()
+        self._queues[parcel.signal].append(parcel)
+        dropped: list[Parcel] = []
+        while sum(queue.bytes for queue in self._queues.values()) > self._max_bytes:
+            dropped.append(max(self._queues.values(), key=lambda queue: queue.bytes).pop())
         return dropped
 
-    def _pop(self) -> Parcel:
-        parcel = self._spans.popleft()
-        self._bytes -= len(parcel.body)
-        self._count -= parcel.spans
+
+class _Queue:
+    """The parcels of one signal, oldest first; false while there is none. Its owner has the lock.
+
+    Attributes:
+        items, bytes: of all that waits.
+        due: by the monotonic clock, when the first has lingered long enough.
+    """
+
+    def __init__(self, signal: Signal, max_items: int, linger: float) -> None:
+        self.items = 0
+        self.bytes = 0
+        self.due = 0.0
+        self._signal: Signal = signal
+        self._max_items = max_items
+        self._linger = linger
+        self._parcels: deque[Parcel] = deque()
+
+    def __len__(self) -> int:
+        return len(self._parcels)
+
+    def is_ready(self, *, at_once: bool) -> bool:
+        if not self._parcels:
+            return False
+        return at_once or self.items >= self._max_items or time.monotonic() >= self.due
+
+    def append(self, parcel: Parcel) -> None:
+        if not self._parcels:
+            self.due = time.monotonic() + self._linger
+        self._parcels.append(parcel)
+        self.items += parcel.items
+        self.bytes += len(parcel.body)
+
+    def pop(self) -> Parcel:
+        parcel = self._parcels.popleft()
+        self.items -= parcel.items
+        self.bytes -= len(parcel.body)
         return parcel
 
-    def _merged(self) -> Parcel:
-        first = self._pop()
-        bodies, spans, size = [first.body], first.spans, len(first.body)
+    def merged(self) -> Parcel:
+        first = self.pop()
+        bodies, items, size = [first.body], first.items, len(first.body)
         while (
-            self._spans
-            and spans + self._spans[0].spans <= self._max_spans
-            and size + len(self._spans[0].body) <= MAX_MESSAGE
+            self._parcels
+            and items + self._parcels[0].items <= self._max_items
+            and size + len(self._parcels[0].body) <= MAX_MESSAGE
         ):
-            following = self._pop()
+            following = self.pop()
             bodies.append(following.body)
-            spans += following.spans
+            items += following.items
             size += len(following.body)
-        return Parcel("traces", b"".join(bodies), spans)
+        return Parcel(self._signal, b"".join(bodies), items)
 
+
+_QUEUED: Final[tuple[Signal, ...]] = ("traces", "logs")
+
+_AFTER: Mapping[Signal, Sequence[Signal]] = {
+    "logs": ("metrics", "traces", "logs"),
+    "metrics": ("traces", "logs", "metrics"),
+    "traces": ("logs", "metrics", "traces"),
+}
+"""Whose turn it is after a signal's."""
 
 MAX_MESSAGE = 3 * 1024 * 1024
 """Bytes of one request; collectors take 4 MiB unless told otherwise."""

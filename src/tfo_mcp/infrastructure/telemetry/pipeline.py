@@ -7,16 +7,17 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
+from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
-from tfo_mcp.infrastructure.telemetry.outbox import Outbox, Parcel
+from tfo_mcp.infrastructure.telemetry.outbox import Outbox, Parcel, Signal
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
+from tfo_mcp.infrastructure.telemetry.resource import resource_of
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.telemetry.encode import Encoder
@@ -39,24 +40,36 @@ class _Export:
         target = options.target()
         if target is None:
             raise ValueError("there is no endpoint to export to")
-        self.encoder: Encoder = Encoder(_resource(options), options.service_version)
-        self.outbox = Outbox(max_bytes=options.queue_bytes, max_spans=options.batch_size, linger=options.export_delay)
+        self.encoder: Encoder = Encoder(resource_of(options), options.service_version, options.redact)
+        self.outbox = Outbox(max_bytes=options.queue_bytes, max_items=options.batch_size, linger=options.export_delay)
         self.sender: Sender = Sender(self.outbox, connect(options, target), options, aggregate)
         self._aggregate = aggregate
+        self._exports_logs = options.logs
         self._exported = 0
         self.sender.start()
 
-    def spans(self, items: Sequence[Item]) -> None:
-        """Encode the spans among `items`; one that cannot be encoded costs no other its export."""
+    def items(self, items: Sequence[Item]) -> None:
+        """Encode the spans and log records among `items`."""
+        self._encode("traces", self.encoder.spans, items)
+        if self._exports_logs:
+            self._encode("logs", self.encoder.logs, items)
+
+    def _encode(
+        self,
+        signal: Literal["traces", "logs"],
+        encode: Callable[[Sequence[Item]], Iterator[Parcel]],
+        items: Sequence[Item],
+    ) -> None:
+        """What cannot be encoded costs no other its export."""
         try:
-            parcels = list(self.encoder.spans(items))
+            parcels = list(encode(items))
         except Exception as error:  # noqa: BLE001  # a library's span may hold anything
             if len(items) > 1:
                 for item in items:
-                    self.spans((item,))
+                    self._encode(signal, encode, (item,))
                 return
-            _log.warning("a span cannot be encoded (%s)", type(error).__name__)
-            self._aggregate.count(names.SPANS_DROPPED, 1, {names.REASON: names.DROPPED_UNENCODABLE})
+            _log.warning("an item of %s cannot be encoded (%s)", signal, type(error).__name__)
+            self._aggregate.count(names.DROPPED[signal], 1, {names.REASON: names.DROPPED_UNENCODABLE})
             return
         for parcel in parcels:
             self._put(parcel)
@@ -73,8 +86,10 @@ class _Export:
         return self._aggregate.changes != self._exported
 
     def _put(self, parcel: Parcel) -> None:
-        dropped = self.outbox.put(parcel)
-        self._aggregate.count(names.SPANS_DROPPED, dropped, {names.REASON: names.DROPPED_QUEUE_FULL})
+        for dropped in self.outbox.put(parcel):
+            self._aggregate.count(
+                names.DROPPED[dropped.signal], dropped.items, {names.REASON: names.DROPPED_QUEUE_FULL}
+            )
 
 
 class Pipeline:
@@ -103,7 +118,7 @@ class Pipeline:
         self._deadline = math.inf
         self._hurried = threading.Event()
         self._flushes: deque[threading.Event] = deque()
-        self._thread = threading.Thread(target=self._run, name="tfo-telemetry", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREADS, daemon=True)
 
     def start(self) -> None:
         """Start the thread; it imports what it needs."""
@@ -135,8 +150,9 @@ class Pipeline:
         export.outbox.close()
         export.sender.hurry(deadline)
         delivered = export.sender.join() and not self._thread.is_alive()
-        if lost := export.outbox.spans:
-            _log.warning("shut down before the collector took %d spans", lost)
+        spans, logs = export.outbox.undelivered("traces"), export.outbox.undelivered("logs")
+        if spans or logs:
+            _log.warning("shut down before the collector took %d spans and %d log records", spans, logs)
         return delivered
 
     @property
@@ -144,10 +160,9 @@ class Pipeline:
         """What the collector does not take at present, and why."""
         return [] if self._export is None else self._export.sender.complaints
 
-    @property
-    def waiting(self) -> int:
-        """Spans that wait for the collector."""
-        return 0 if self._export is None else self._export.outbox.spans
+    def waiting(self, signal: Signal) -> int:
+        """Spans or log records that wait for the collector."""
+        return 0 if self._export is None else self._export.outbox.undelivered(signal)
 
     @property
     def _stopping(self) -> bool:
@@ -182,11 +197,11 @@ class Pipeline:
                 if isinstance(item, Record):
                     self._aggregate.fold(item)
             if self._export is not None:
-                # Metrics first: should time run out at a shutdown, it is spans that are lost and not counts.
+                # Metrics first: should time run out at a shutdown, it is spans and logs that are lost and not counts.
                 if flushes or self._stopping or time.monotonic() >= self._metrics_due:
                     self._export.metrics()
                     self._metrics_due = time.monotonic() + self._options.metric_interval
-                self._export_spans(self._export, items)
+                self._export_items(self._export, items)
                 if self._stopping:
                     self._export.metrics()  # the last word, on what the encoding dropped
         except Exception:  # noqa: BLE001  # the thread must live on, or nothing would be recorded any more
@@ -196,29 +211,16 @@ class Pipeline:
         for flushed in flushes:
             flushed.set()
 
-    def _export_spans(self, export: _Export, items: Sequence[Item]) -> None:
+    def _export_items(self, export: _Export, items: Sequence[Item]) -> None:
         size = self._options.batch_size
         for start in range(0, len(items), size):
             if time.monotonic() >= self._deadline:
                 _log.warning("shut down before %d records could be exported", len(items) - start)
                 return
-            export.spans(items[start : start + size])
+            export.items(items[start : start + size])
 
     def _idle_for(self) -> float | None:
         """Seconds to sleep at most: until metrics are due, if there are any new."""
         if self._export is None or not self._export.metrics_pending:
             return None
         return max(0.0, self._metrics_due - time.monotonic())
-
-
-def _resource(options: TelemetryOptions) -> dict[str, object]:
-    attributes = {
-        names.SERVICE_NAME: options.service_name,
-        names.SERVICE_VERSION: options.service_version,
-        names.SERVICE_NAMESPACE: options.namespace,
-        names.SERVICE_INSTANCE: options.instance_id or str(uuid4()),
-        names.ENVIRONMENT: options.environment,
-        names.SDK_NAME: names.SCOPE,
-        names.SDK_LANGUAGE: "python",
-    }
-    return {name: value for name, value in attributes.items() if value}

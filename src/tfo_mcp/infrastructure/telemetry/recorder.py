@@ -7,7 +7,7 @@ from collections import deque
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
-from tfo_mcp.infrastructure.telemetry.records import Item, Record
+from tfo_mcp.infrastructure.telemetry.records import Item, Record, signal_of
 
 
 class Recorder:
@@ -16,14 +16,16 @@ class Recorder:
     Args:
         aggregate: counts what the ring cannot take.
         capacity: items that may wait.
+        exports_logs: whether log records go out at all, so that one which is lost is counted.
 
     Attributes:
         work: set whenever something waits.
     """
 
-    def __init__(self, aggregate: Aggregate, capacity: int) -> None:
+    def __init__(self, aggregate: Aggregate, capacity: int, *, exports_logs: bool = True) -> None:
         self._aggregate = aggregate
         self._capacity = capacity
+        self._exports_logs = exports_logs
         self._ring: deque[Item] = deque()
         self._open = True
         self.work = threading.Event()
@@ -32,7 +34,7 @@ class Recorder:
         return len(self._ring)
 
     def record(self, item: Item) -> None:
-        """Keep `item` for the pipeline; where the ring is full, count it and drop its span. Never blocks."""
+        """Keep `item` for the pipeline; where the ring is full, count it and drop the rest of it. Never blocks."""
         if len(self._ring) >= self._capacity:
             self._count_at_once(item)
         elif self._open:
@@ -53,6 +55,6 @@ class Recorder:
     def _count_at_once(self, item: Item) -> None:
         if isinstance(item, Record):
             self._aggregate.fold(item)
-            if item.context is None:
-                return
-        self._aggregate.count(names.SPANS_DROPPED, 1, {names.REASON: names.DROPPED_SATURATED})
+        signal = signal_of(item)
+        if signal == "traces" or (signal == "logs" and self._exports_logs):
+            self._aggregate.count(names.DROPPED[signal], 1, {names.REASON: names.DROPPED_SATURATED})

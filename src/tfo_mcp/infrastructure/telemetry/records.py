@@ -1,9 +1,9 @@
-"""The one small record that an operation leaves behind."""
+"""What waits for the pipeline: the one small record that an operation leaves behind, and what was logged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -13,18 +13,22 @@ from tfo_mcp.domain.execution import Outcome
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-RecordKind = SpanKind | Literal["session", "rejected"]
-"""What a record is about. The last two only count: they become no span."""
+RecordKind = SpanKind | Literal["session", "error", "rejected"]
+"""What a record is about. An operation becomes a span; the beginning or end of a session, and an error, become a
+log record; what was rejected only counts."""
+
+_SPANS: frozenset[RecordKind] = frozenset(get_args(SpanKind))
+_EVENTS: frozenset[RecordKind] = frozenset({"session", "error"})
 
 SpanEvent: TypeAlias = tuple[int, str, Mapping[str, AttributeValue]]
 """Nanoseconds since the epoch, name, attributes."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One operation that has ended.
+    """One operation that has ended, or one thing that happened.
 
     Attributes:
-        context: its own ids; None where it becomes no span.
+        context: the operation's own ids; of what happened, those of the operation that it happened in, if any.
         parent_id: the span id of the operation around it, 0 at the root of a trace.
         start_ns: nanoseconds since the epoch.
         duration_ns: by the monotonic clock, so never below 0.
@@ -42,5 +46,31 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     events: tuple[SpanEvent, ...] = ()
 
 
-Item: TypeAlias = "Record | ReadableSpan"
-"""What the ring holds: our own record, or a span of a library that traces itself."""
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
+    """One record of the log, as it was logged: not redacted yet.
+
+    Attributes:
+        time_ns, observed_ns: nanoseconds since the epoch; when it was logged, and when it came to us.
+        level: `logging`'s number and name of it.
+        body: the message with its arguments.
+        context: ids of the operation in which it was logged.
+        attributes: its named values.
+    """
+
+    time_ns: int
+    observed_ns: int
+    level: tuple[int, str]
+    body: str
+    context: TraceContext | None
+    attributes: Mapping[str, AttributeValue]
+
+
+Item: TypeAlias = "Record | LogEntry | ReadableSpan"
+"""What the ring holds: our own record, what was logged, or a span of a library that traces itself."""
+
+
+def signal_of(item: Item) -> Literal["traces", "logs"] | None:
+    """The signal in which `item` goes out; None where it is only counted."""
+    if isinstance(item, Record):
+        return "traces" if item.kind in _SPANS else "logs" if item.kind in _EVENTS else None
+    return "logs" if isinstance(item, LogEntry) else "traces"

@@ -9,8 +9,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from tfo_mcp.application.attributes import ERROR_TYPE
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
+from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.outbox import Outbox, Parcel
 
@@ -33,7 +35,7 @@ class Sender:
         outbox: where parcels come from, and go back to after a failure.
         transport: makes one attempt; used by this thread.
         options: timeout and backoff.
-        aggregate: counts what became of the spans.
+        aggregate: counts what became of spans and log records.
     """
 
     def __init__(self, outbox: Outbox, transport: Transport, options: TelemetryOptions, aggregate: Aggregate) -> None:
@@ -46,7 +48,7 @@ class Sender:
         self._failures = 0
         self._hurried = threading.Event()
         self._complaints: set[tuple[str, str]] = set()
-        self._thread = threading.Thread(target=self._run, name="tfo-telemetry-sender", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{THREADS}-sender", daemon=True)
 
     @property
     def complaints(self) -> list[str]:
@@ -95,14 +97,15 @@ class Sender:
         """Do what the answer asks for; returns the pause before the next attempt, as `_pause` takes it."""
         if answer.verdict == "retry":
             return self._failed(parcel, answer.code, answer.detail, answer.retry_after)
-        refused = parcel.spans if answer.verdict == "refused" else answer.refused_spans
-        self._aggregate.count(names.SPANS_EXPORTED, max(parcel.spans - refused, 0))
-        self._aggregate.count(names.SPANS_DROPPED, refused, {names.REASON: names.DROPPED_REFUSED})
+        refused = parcel.items if answer.verdict == "refused" else answer.refused_items
+        if parcel.signal != "metrics":
+            self._aggregate.count(names.EXPORTED[parcel.signal], max(parcel.items - refused, 0))
+            self._aggregate.count(names.DROPPED[parcel.signal], refused, {names.REASON: names.DROPPED_REFUSED})
         self._failures = 0
         if answer.verdict == "refused":
             self._count_failure(parcel, answer.code)
             self._complain(parcel, answer.code, "refused %s for good (%s %s)", answer.detail)
-        elif answer.refused_spans or answer.detail:
+        elif answer.refused_items or answer.detail:
             self._complain(parcel, "partial", "took %s only in part (%s %s)", answer.detail)
         else:
             self._recovered(parcel)
@@ -112,8 +115,10 @@ class Sender:
     def _failed(self, parcel: Parcel, code: str, detail: str, retry_after: float | None) -> tuple[float, bool]:
         self._count_failure(parcel, code)
         self._complain(parcel, code, "did not take %s (%s %s); trying again", detail)
-        dropped = self._outbox.give_back(parcel)
-        self._aggregate.count(names.SPANS_DROPPED, dropped, {names.REASON: names.DROPPED_QUEUE_FULL})
+        for dropped in self._outbox.give_back(parcel):
+            self._aggregate.count(
+                names.DROPPED[dropped.signal], dropped.items, {names.REASON: names.DROPPED_QUEUE_FULL}
+            )
         if retry_after is not None:
             return retry_after, True
         initial = self._options.retry_initial if self._deadline == math.inf else _LAST_RETRY
@@ -135,7 +140,7 @@ class Sender:
         return False
 
     def _count_failure(self, parcel: Parcel, code: str) -> None:
-        self._aggregate.count(names.EXPORT_FAILURES, 1, {names.SIGNAL: parcel.signal, names.ERROR_TYPE: code})
+        self._aggregate.count(names.EXPORT_FAILURES, 1, {names.SIGNAL: parcel.signal, ERROR_TYPE: code})
 
     def _complain(self, parcel: Parcel, code: str, what: str, detail: str) -> None:
         """Say once what is wrong, until it is well again. A collector may quote our headers: they are masked."""

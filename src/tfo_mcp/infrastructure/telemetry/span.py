@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from random import getrandbits
 
+from tfo_mcp.application.attributes import ERROR_TYPE
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
 from tfo_mcp.domain.execution import Outcome
-from tfo_mcp.infrastructure.telemetry.conventions import ERROR_TYPE, OUTCOME
+from tfo_mcp.infrastructure.telemetry.conventions import OUTCOME
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Record, SpanEvent
 
 
 def new_context(parent: TraceContext | None) -> TraceContext:
     """A new operation's ids: in the trace of `parent`, or in a new one. The generator survives a fork."""
-    return TraceContext((getrandbits(128) or 1) if parent is None else parent.trace_id, getrandbits(64) or 1)
+    if parent is None:
+        return TraceContext(getrandbits(128) or 1, getrandbits(64) or 1)
+    return TraceContext(parent.trace_id or getrandbits(128) or 1, getrandbits(64) or 1, parent.carried)
 
 
 class RecordingSpan:
@@ -97,7 +100,7 @@ class NullSpan:
     __slots__ = ("context", "name")
 
     def __init__(self, name: str, parent: TraceContext | None) -> None:
-        self.context = parent or new_context(None)
+        self.context = parent if parent is not None and parent.trace_id else new_context(parent)
         self.name = name
 
     def set(self, key: str, value: AttributeValue) -> None:

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Literal, Protocol
 
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -35,14 +36,14 @@ class Answer:
         verdict: `refused` is for good.
         code: the HTTP status, gRPC status or error that says why, from a bounded set; empty where delivered.
         detail: the collector's own words, for the log.
-        refused_spans: those of a delivered request that the collector did not take.
+        refused_items: spans or log records of a delivered request that the collector did not take.
         retry_after: seconds it asked for.
     """
 
     verdict: Literal["delivered", "retry", "refused"]
     code: str = ""
     detail: str = ""
-    refused_spans: int = 0
+    refused_items: int = 0
     retry_after: float | None = None
 
 
@@ -70,10 +71,14 @@ def connect(options: TelemetryOptions, target: Target) -> Transport:
 def _delivered(signal: Signal, body: bytes) -> Answer:
     """A success may be a partial one."""
     try:
-        if signal == "traces":
-            partial = ExportTraceServiceResponse.FromString(body).partial_success
-            return Answer("delivered", detail=partial.error_message, refused_spans=partial.rejected_spans)
-        return Answer("delivered", detail=ExportMetricsServiceResponse.FromString(body).partial_success.error_message)
+        if signal == "metrics":
+            said = ExportMetricsServiceResponse.FromString(body).partial_success.error_message
+            return Answer("delivered", detail=said)
+        if signal == "logs":
+            logs = ExportLogsServiceResponse.FromString(body).partial_success
+            return Answer("delivered", detail=logs.error_message, refused_items=logs.rejected_log_records)
+        spans = ExportTraceServiceResponse.FromString(body).partial_success
+        return Answer("delivered", detail=spans.error_message, refused_items=spans.rejected_spans)
     except DecodeError:  # what it said beside its success is not worth a failure
         return Answer("delivered")
 
@@ -83,6 +88,7 @@ def _delivered(signal: Signal, body: bytes) -> Answer:
 _GRPC_METHODS: Mapping[Signal, str] = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
 _GRPC_RETRY = frozenset(
     {"UNAVAILABLE", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "DATA_LOSS"}

@@ -1,0 +1,45 @@
+"""Names of the attributes that the core sets on what it records; no other module spells them out.
+
+- `mcp.*`, `gen_ai.*`, `error.type`, `exception.type`, `jsonrpc.*`, `network.*`: OpenTelemetry's semantic conventions.
+- `tfo.*`: our own.
+
+Names of metrics, of the resource and of what only telemetry itself adds stand in
+`infrastructure/telemetry/conventions.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+METHOD: Final = "mcp.method.name"
+PROTOCOL_VERSION: Final = "mcp.protocol.version"
+SESSION: Final = "mcp.session.id"
+REQUEST_ID: Final = "jsonrpc.request.id"
+RESOURCE_URI: Final = "mcp.resource.uri"
+TRANSPORT: Final = "network.transport"
+
+TOOL: Final = "gen_ai.tool.name"
+PROMPT: Final = "gen_ai.prompt.name"
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+CONVERSATION: Final = "gen_ai.conversation.id"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+
+ERROR_TYPE: Final = "error.type"
+EXCEPTION_TYPE: Final = "exception.type"
+ERROR_ID: Final = "tfo.error.id"
+CLAUDE_REQUEST_ID: Final = "tfo.claude.request.id"
+
+OTHER: Final = "_OTHER"
+"""OpenTelemetry's word for a value outside the bounded set: a tool whose name a client invented."""
+
+
+def exception_type(error: BaseException) -> str:
+    """The value of `exception.type`: the class's full name, as the conventions want it."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

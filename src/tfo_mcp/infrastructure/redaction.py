@@ -1,0 +1,30 @@
+"""Takes secrets out of text that leaves the process beside the protocol: the log on stderr and the log over OTLP."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tfo_mcp.infrastructure.config import Settings, secrets_of
+
+_SHORTEST_SECRET = 8
+"""Characters; to blot out anything shorter would blot out ordinary words."""
+
+_SECRETS = re.compile(
+    r"sk-ant-[\w-]+|tfs_\w+"  # Anthropic's and TelemetryFlow's keys
+    r"|(?i:(?<=bearer ))[\w.~+/=-]{16,}"
+    r"|(?<=://)[^\s/@\"']+(?=@)"  # user and password in a URL
+)
+
+
+class Redaction:
+    """Called with a text, gives it with `***` for the configured secrets and for what looks like one."""
+
+    def __init__(self, settings: Settings) -> None:
+        hidden = [text for secret in secrets_of(settings) if len(text := secret.reveal()) >= _SHORTEST_SECRET]
+        self._hidden = (*hidden, *(json.dumps(text, ensure_ascii=False)[1:-1] for text in hidden))
+
+    def __call__(self, text: str) -> str:
+        for secret in self._hidden:
+            text = text.replace(secret, "***")
+        return _SECRETS.sub("***", text)

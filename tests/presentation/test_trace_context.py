@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tfo_mcp.application.ports import Carried, TraceContext
+from tfo_mcp.presentation.trace_context import trace_context
+
+PARENT = f"00-{0xA1:032x}-{0xB2:016x}-01"
+IDS = (0xA1, 0xB2)
+
+
+def test_a_trace_parent_gives_the_ids_and_nothing_else() -> None:
+    assert trace_context({"traceparent": PARENT}) == TraceContext(*IDS)
+    assert trace_context({"traceparent": PARENT[:-2] + "00"}) == TraceContext(*IDS)
+    assert trace_context({"traceparent": f"cc{PARENT[2:]}-what comes later"}) == TraceContext(*IDS)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        7,
+        "",
+        "00",
+        f"ff{PARENT[2:]}",
+        f"{PARENT}-more",
+        f"{PARENT} ",
+        PARENT.upper().replace("0XA1", "a1"),
+        f"00-{0:032x}-{0xB2:016x}-01",
+        f"00-{0xA1:032x}-{0:016x}-01",
+        "x" * 100_000,
+    ],
+)
+def test_a_malformed_trace_parent_is_none(value: object) -> None:
+    assert trace_context({"traceparent": value, "tracestate": "vendor=1"}) is None
+
+
+@pytest.mark.parametrize("meta", [{}, {"progressToken": 7}, {"tracestate": "vendor=1"}])
+def test_without_a_trace_and_without_baggage_there_is_no_context(meta: dict[str, Any]) -> None:
+    assert trace_context(meta) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("vendor=1", "vendor=1"),
+        (" a=1 ,\tb=2,, ", "a=1,b=2"),
+        ("t61rcwkgmze@rojo=00f0 67,c/d_e*f-g=~!", "t61rcwkgmze@rojo=00f0 67,c/d_e*f-g=~!"),
+        (",".join(f"v{number}=x" for number in range(32)), ",".join(f"v{number}=x" for number in range(32))),
+        ("v=" + "x" * 256, "v=" + "x" * 256),
+    ],
+)
+def test_a_valid_trace_state_is_taken(given: str, taken: str) -> None:
+    assert trace_context({"traceparent": PARENT, "tracestate": given}) == TraceContext(*IDS, Carried(taken, {}))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        7,
+        "",
+        "vendor",
+        "vendor=",
+        "=1",
+        "Vendor=1",
+        "a=1,a=2",
+        "a=b=c",
+        "a=é",
+        "a=1\n",
+        "v=" + "x" * 257,
+        ",".join(f"v{number}=x" for number in range(33)),
+        ",".join(f"v{number}={'x' * 250}" for number in range(3)),
+    ],
+)
+def test_a_trace_state_that_is_not_valid_or_too_long_is_dropped_whole(given: object) -> None:
+    assert trace_context({"traceparent": PARENT, "tracestate": given}) == TraceContext(*IDS)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("user=alice", {"user": "alice"}),
+        (" user = al%20ice%2C%C3%A9 ; ttl=1;x , b=", {"user": "al ice,é", "b": ""}),
+        ("a=1,nothing,=2,b c=3,d=\u00e9,e=5", {"a": "1", "e": "5"}),
+        ("a=1,a=2", {"a": "2"}),
+        (",".join(f"k{number}=v" for number in range(65)), {f"k{number}": "v" for number in range(64)}),
+        ("a=" + "x" * 8190, {"a": "x" * 8190}),
+    ],
+)
+def test_baggage_is_decoded_within_its_bounds(given: str, taken: dict[str, str]) -> None:
+    assert trace_context({"traceparent": PARENT, "baggage": given}) == TraceContext(*IDS, Carried("", taken))
+
+
+@pytest.mark.parametrize("given", [7, "", "nothing", "a=" + "x" * 8191])
+def test_baggage_that_is_none_or_too_long_is_dropped(given: object) -> None:
+    assert trace_context({"traceparent": PARENT, "baggage": given}) == TraceContext(*IDS)
+    assert trace_context({"baggage": given}) is None
+
+
+def test_baggage_needs_no_trace() -> None:
+    assert trace_context({"baggage": "a=1"}) == TraceContext(0, 0, Carried("", {"a": "1"}))
+    assert trace_context({"traceparent": "x", "tracestate": "v=1", "baggage": "a=1"}) == TraceContext(
+        0, 0, Carried("", {"a": "1"})
+    )
