@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -189,6 +190,7 @@ class Server:
         """What the first answer did not need, behind it."""
         interval = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        gc.disable()  # for this while only …
         try:
             await asyncio.to_thread(self._telemetry.start)
             with suppress(StorageUnavailable):  # storage has logged it, and says it to whoever needs it
@@ -199,6 +201,8 @@ class Server:
             _logger.exception("loading in the background failed")
         finally:
             sys.setswitchinterval(interval)
+            gc.freeze()  # … and what was loaded is never looked through, which would hold up calls for 20 ms and more
+            gc.enable()
 
     async def _flush(self, seconds: float) -> None:
         """Sessions to storage and records to the collector, side by side, for at most `seconds`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -90,6 +91,13 @@ def tool(name: str, run: ToolFunction, mode: ToolMode, schema: Arguments | None 
     return Tool(name=name, title=name, description=name, input_schema=schema or {"type": "object"}, run=run, mode=mode)
 
 
+def tell_of_garbage(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Whether garbage is collected now, and whether all that was loaded is exempt from it."""
+    loaded = "sqlalchemy.engine" in sys.modules
+    exempt = loaded and gc.get_freeze_count() > len(gc.get_objects())
+    return ToolResult(f"{'collected' if gc.isenabled() else 'kept'}{', but for what was loaded' if exempt else ''}")
+
+
 TOOLS = [
     tool("wait", wait, ToolMode.TASK),
     tool("stay", stay, ToolMode.TASK),
@@ -97,6 +105,7 @@ TOOLS = [
     tool("say", say, ToolMode.THREAD),
     tool("open_descriptors", open_descriptors, ToolMode.THREAD),
     tool("fail", fail, ToolMode.INLINE),
+    tool("tell_of_garbage", tell_of_garbage, ToolMode.INLINE),
     tool("no_text", give_no_text, ToolMode.INLINE),
     tool("no_schema", fail, ToolMode.INLINE, {"type": "object", "properties": {"x": {"type": SECRET}}}),
 ]

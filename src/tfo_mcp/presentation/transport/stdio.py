@@ -27,6 +27,9 @@ _LOOK_AGAIN = 0.1
 _WRITE_SHARE = 0.5
 """Of the time that is left when all answers are written: what a client gets to read them in; the rest is to flush."""
 
+_PIPE = 65536
+"""Bytes that a pipe holds on Linux, unless told otherwise."""
+
 
 class UnusableStream(Exception):  # the command line shows its sentence
     """A standard stream is of a kind that this transport does not serve."""
@@ -74,6 +77,8 @@ class _Streams(asyncio.Protocol):
         self._reader: asyncio.ReadTransport | None = None
         self._writer: asyncio.WriteTransport | None = None
         self._output = _Output(self)
+        self._unwritten: list[bytes] = []
+        self._unwritten_bytes = 0
         self._duplex = False
         self._source = -1
         self._hung_up = False
@@ -163,8 +168,18 @@ class _Streams(asyncio.Protocol):
     # --- outgoing: the port `Wire` ---
 
     def write(self, line: bytes) -> None:
-        if self._writer is not None and not self._output.lost:
-            self._writer.write(line)
+        """Write soon: what is answered in one turn of the loop goes out in one system call, or in pipefuls."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._write_out)
+        self._unwritten.append(line)
+        self._unwritten_bytes += len(line)
+        if self._unwritten_bytes >= _PIPE:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        lines, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        if lines and self._writer is not None and not self._output.lost:
+            self._writer.writelines(lines)
 
     async def writable(self) -> None:
         await self._output.ready.wait()
@@ -181,6 +196,7 @@ class _Streams(asyncio.Protocol):
             self._reader.close()
         if self._writer is None:
             return
+        self._write_out()
         self._writer.close()
         _, pending = await asyncio.wait([asyncio.ensure_future(self._output.closed.wait())], timeout=timeout)
         for waiter in pending:
