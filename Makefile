@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci soak check format lock clean
+.PHONY: help setup demo test test-ci soak bench check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-ci: check ## run the checks, then the longer tests (at most 25 minutes)
 
 soak: setup ## measure the long figures, by hand
 	$(BIN)/pytest -q -m soak
+
+bench: setup ## measure beside other servers, by hand (Linux; SCALE=quick for two minutes)
+	$(BIN)/python benchmarks/run.py --scale $(or $(SCALE),full)
 
 check: setup ## lint, formatting, types, layers
 	$(BIN)/ruff check
