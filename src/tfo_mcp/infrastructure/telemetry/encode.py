@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MAX_VALUE_LENGTH = 1024
 """Characters of one attribute's value; the rest is cut off."""
+
+_SHORT = 64
+"""Characters of a value up to which an attribute is remembered."""
 
 _KINDS = {"request": Span.SPAN_KIND_SERVER, "tool": Span.SPAN_KIND_INTERNAL, "claude": Span.SPAN_KIND_INTERNAL}
 _FAILURES = frozenset({"invalid", "failed", "timed_out"})
@@ -179,7 +183,18 @@ def _metric(metric: Metric, points: Sequence[Point], started: int, now: int) -> 
 
 
 def _attributes(attributes: Mapping[str, object]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=_value(value)) for key, value in attributes.items()]
+    return [
+        _remembered(key, value) if isinstance(value, str) and len(value) <= _SHORT else _attribute(key, value)
+        for key, value in attributes.items()
+    ]
+
+
+def _attribute(key: str, value: object) -> KeyValue:
+    return KeyValue(key=key, value=_value(value))
+
+
+_remembered = lru_cache(512)(_attribute)
+"""Most attributes of a span are those of the span before, and whatever takes one copies it."""
 
 
 def _value(value: object) -> AnyValue:
