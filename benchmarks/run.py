@@ -8,16 +8,14 @@ from pathlib import Path
 
 import click
 
-from harness import scale
 from harness.contest import Result, again, hold
 from harness.errors import WrongAnswer
 from harness.peer import FOLDER, Field, gather, known_modules
 from harness.report import as_json, table, write
+from harness.scale import FULL, QUICK, SMOKE
 from harness.surroundings import surroundings
 
 _MEASUREMENTS = FOLDER.parent / "docs" / "measurements"
-
-_SCALES = {"full": scale.FULL, "quick": scale.QUICK, "smoke": scale.SMOKE}
 
 
 def _scenarios() -> list[str]:
@@ -25,7 +23,8 @@ def _scenarios() -> list[str]:
 
 
 @click.command()
-@click.option("--scale", "size", type=click.Choice(list(_SCALES)), default="full", help="How long it takes.")
+@click.option("--quick", is_flag=True, help="Fewer rounds; nothing is kept unless --out says where.")
+@click.option("--smoke", is_flag=True, help="Only to see whether it runs.")
 @click.option("--scenario", "scenarios", multiple=True, type=click.Choice(_scenarios()), help="Only this.")
 @click.option(
     "--peers",
@@ -34,7 +33,7 @@ def _scenarios() -> list[str]:
     help="Only these, the first of which is compared with all.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where the JSON goes.")
-def main(size: str, scenarios: tuple[str, ...], peers: tuple[str, ...], out: Path | None) -> None:
+def main(*, quick: bool, smoke: bool, scenarios: tuple[str, ...], peers: tuple[str, ...], out: Path | None) -> None:
     """Measure this server beside others, in one run."""
     if sys.platform != "linux":
         raise click.ClickException("the benchmarks read CPU and memory from Linux's /proc")
@@ -43,11 +42,12 @@ def main(size: str, scenarios: tuple[str, ...], peers: tuple[str, ...], out: Pat
     taking_part = Field([first, again(first), *others], found.absent)
     for name, why in found.absent.items():
         print(f"not taking part: {name}, {why}\n")
-    target = out or (_MEASUREMENTS if size == "full" else None)
+    size = SMOKE if smoke else QUICK if quick else FULL
+    target = out or (_MEASUREMENTS if size is FULL else None)
     with surroundings() as around:
         for scenario in scenarios or _scenarios():
             results: list[Result] = []
-            for contest in import_module(f"scenarios.{scenario}").contests(_SCALES[size]):
+            for contest in import_module(f"scenarios.{scenario}").contests(size):
                 try:
                     results.append(hold(contest, taking_part.peers, around))
                 except WrongAnswer as why:

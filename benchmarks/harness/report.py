@@ -47,7 +47,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 def table(result: Result) -> Iterator[str]:
     """Lines for a reader: medians with their ranges, then the ratios."""
     contest = result.contest
-    told = ", ".join(f"{count:,} {name}" for name, count in {**contest.facts, "rounds": contest.rounds}.items())
+    told = ", ".join(f"{name}: {count:,}" for name, count in {**contest.facts, "rounds": contest.rounds}.items())
     yield f"{contest.name} ({told}): median (lowest … highest)"
     columns = list(next(iter(result.figures.values())))
     yield from _grid(

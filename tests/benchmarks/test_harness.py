@@ -103,7 +103,7 @@ def test_everyone_is_measured_once_a_round_and_nobody_is_always_first(around: Su
 @pytest.mark.ci
 def test_a_small_run_measures_every_scenario_and_keeps_it(tmp_path: Path) -> None:
     """Without what must be installed from elsewhere. That every call was answered and exported, it checks itself."""
-    arguments = ("--scale", "smoke", "--peers", "ours", "--peers", "python_sdk", "--out", str(tmp_path))
+    arguments = ("--smoke", "--peers", "ours", "--peers", "python_sdk", "--out", str(tmp_path))
     subprocess.run([sys.executable, str(FOLDER / "run.py"), *arguments], check=True, timeout=170)
     kept = {path.stem: json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()}
     assert kept.keys() == {f"bench-{path.stem.replace('_', '-')}" for path in (FOLDER / "scenarios").glob("*.py")}
