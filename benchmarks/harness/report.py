@@ -16,7 +16,7 @@ from harness.peer import Field
 
 
 def as_json(scenario: str, taking_part: Field, results: Sequence[Result]) -> dict[str, Any]:
-    """Everything about one scenario, ready to be kept."""
+    """Everything about one scenario, ready to be kept; `load` is what the system says of the last 15 minutes."""
     return {
         "scenario": scenario,
         "date": datetime.now(UTC).date().isoformat(),
@@ -24,6 +24,7 @@ def as_json(scenario: str, taking_part: Field, results: Sequence[Result]) -> dic
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[-1], 1),
         "packages": {peer.name: dict(peer.packages) for peer in taking_part.peers},
         "absent": dict(taking_part.absent),
         "contests": {
