@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci soak check format lock clean
+.PHONY: help setup demo test test-ci soak bench check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test-ci: check ## run the checks, then the longer tests (at most 25 minutes)
 soak: setup ## measure the long figures, by hand
 	$(BIN)/pytest -q -m soak
 
+bench: setup ## measure beside other servers, by hand (Linux; ARGS=--quick for two minutes)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
 check: setup ## lint, formatting, types, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -54,5 +57,5 @@ lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 		--group dev --output-file requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and builds
-	rm -rf .venv dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache benchmarks/.peers
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -268,6 +269,7 @@ class Server:
         """What the first answer did not need, behind it."""
         interval = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        gc.disable()  # for this while only …
         try:
             await asyncio.to_thread(self._telemetry.start)
             for storage in (self._storage, self._audit_storage):
@@ -282,6 +284,8 @@ class Server:
             _logger.exception("loading in the background failed")
         finally:
             sys.setswitchinterval(interval)
+            gc.freeze()  # … and what was loaded is never looked through, which would hold up calls for 20 ms and more
+            gc.enable()
 
     async def _flush(self, seconds: float) -> None:
         """No program survives; sessions to storage and records to the collector, side by side, in `seconds` at most."""

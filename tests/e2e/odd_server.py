@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import subprocess
@@ -118,6 +119,13 @@ def tool(name: str, run: ToolFunction, mode: ToolMode, schema: Arguments | None 
     )
 
 
+def tell_of_garbage(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Whether garbage is collected now, and whether all that was loaded is exempt from it."""
+    loaded = "sqlalchemy.engine" in sys.modules
+    exempt = loaded and gc.get_freeze_count() > len(gc.get_objects())
+    return ToolResult(f"{'collected' if gc.isenabled() else 'kept'}{', but for what was loaded' if exempt else ''}")
+
+
 TOOLS = [
     tool("wait", wait, ToolMode.TASK),
     tool("stay", stay, ToolMode.TASK),
@@ -128,6 +136,7 @@ TOOLS = [
     tool("log", log, ToolMode.INLINE),
     tool("log_in_a_thread", log, ToolMode.THREAD),
     tool("log_and_fail", log_and_fail, ToolMode.INLINE),
+    tool("tell_of_garbage", tell_of_garbage, ToolMode.INLINE),
     tool("no_text", give_no_text, ToolMode.INLINE),
     tool("no_schema", fail, ToolMode.INLINE, {"type": "object", "properties": {"x": {"type": SECRET}}}),
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.claude import fake_claude
-from support.server import STATELESS, Answer, Server, claude_at, eventually, serving
+from support.server import ENVELOPE, STATELESS, Answer, Server, claude_at, eventually, serving
 from support.sizes import later
 
 ODD = (sys.executable, str(Path(__file__).with_name("odd_server.py")), "serve")
@@ -71,6 +71,40 @@ def test_sixty_four_requests_at_once_each_get_their_own_answer_once(tmp_path: Pa
         assert "claude" in answers[-1]["id"]
         server.close_input()
         assert server.rest() == []
+
+
+def written(server: Server) -> int:
+    """Write calls of the process so far (Linux)."""
+    return int(Path(f"/proc/{server.pid}/io").read_text("ascii").partition("syscw: ")[2].split()[0])
+
+
+def test_answers_that_are_ready_together_are_written_together(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.begin(STATELESS)
+        before = 0
+
+        def at_rest() -> bool:
+            """Whether nothing is written any more by what starts behind the first answer."""
+            nonlocal before
+            server.call_tool("once more", "echo", {"message": ""})
+            earlier, before = before, written(server)
+            return before == earlier + 1
+
+        eventually(at_rest)
+        call_params = {"_meta": ENVELOPE, "name": "echo", "arguments": {"message": "x"}}
+        server.send(*({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": call_params} for n in range(64)))
+        assert [server.receive()["id"] for _ in range(64)] == list(range(64))
+        assert written(server) - before <= 8
+
+
+def test_garbage_is_collected_but_not_looked_for_in_what_was_loaded(tmp_path: Path) -> None:
+    with serving(tmp_path, command=ODD) as server:
+        server.begin(STATELESS)
+
+        def told() -> str:
+            return server.call_tool("garbage", "tell_of_garbage")["content"][0]["text"]
+
+        eventually(lambda: told() == "collected, but for what was loaded")
 
 
 def flood(server: Server, line: Callable[[int], bytes], at_most: int) -> tuple[int, bytes]:

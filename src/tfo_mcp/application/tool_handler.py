@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -280,18 +279,18 @@ class _Context:
         self.info = info
         self.intent: int | None = None
         """The audit's id of this call, once what it is about to do is committed."""
-        self._abandoned = threading.Event()
+        self._abandoned = False  # read by the tool's thread, which sees a change at its next look
         self.principal = info.principal
 
     def abandon(self) -> None:
-        self._abandoned.set()
+        self._abandoned = True
 
     def check(self) -> None:
-        if self._abandoned.is_set():
+        if self._abandoned:
             raise CallAbandoned
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        if self.info.progress_token is not None and not self._abandoned.is_set():
+        if self.info.progress_token is not None and not self._abandoned:
             await self.info.client.progress(self.info.progress_token, progress, total, message)
 
     async def dispatch(self, message: object) -> Any:  # noqa: ANN401  # each message has a result type of its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -32,6 +33,9 @@ MAX_VALUE_LENGTH = 1024
 
 MAX_BODY_LENGTH = 4096
 """Characters of a log record's body."""
+
+_SHORT = 64
+"""Characters of a value up to which an attribute is remembered."""
 
 _KINDS = {"request": Span.SPAN_KIND_SERVER, "tool": Span.SPAN_KIND_INTERNAL, "claude": Span.SPAN_KIND_INTERNAL}
 _FAILURES = frozenset({"invalid", "failed", "timed_out"})
@@ -247,7 +251,18 @@ def _metric(metric: Metric, points: Sequence[Point], started: int, now: int) -> 
 
 
 def _attributes(attributes: Mapping[str, object]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=_value(value)) for key, value in attributes.items()]
+    return [
+        _remembered(key, value) if isinstance(value, str) and len(value) <= _SHORT else _attribute(key, value)
+        for key, value in attributes.items()
+    ]
+
+
+def _attribute(key: str, value: object) -> KeyValue:
+    return KeyValue(key=key, value=_value(value))
+
+
+_remembered = lru_cache(512)(_attribute)
+"""Most attributes of a span are those of the span before, and whatever takes one copies it."""
 
 
 def _value(value: object) -> AnyValue:

@@ -19,6 +19,9 @@ _logger = logging.getLogger(__name__)
 _LOOK_AGAIN = 0.1
 """Seconds between two looks at a source that is not being read."""
 
+_PIPE = 65536
+"""Bytes that a pipe holds on Linux, unless told otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StdioLimits:
@@ -47,6 +50,8 @@ class Streams(asyncio.Protocol):
         self._reader: asyncio.ReadTransport | None = None
         self._writer: asyncio.WriteTransport | None = None
         self._output = _Output(self)
+        self._unwritten: list[bytes] = []
+        self._unwritten_bytes = 0
         self._duplex = False
         self._source = -1
         self._hung_up = False
@@ -127,6 +132,7 @@ class Streams(asyncio.Protocol):
 
     def _all_is_written(self) -> bool:
         """If not, `resume` is called once it is."""
+        self._write_out()
         if self._writer is not None and not self._output.lost:
             self._writer.set_write_buffer_limits(high=0)
         return self._output.ready.is_set()
@@ -162,8 +168,20 @@ class Streams(asyncio.Protocol):
     # --- outgoing: the port `Wire` ---
 
     def write(self, line: bytes) -> None:
-        if self._writer is not None and not (self._output.lost or self._closing):
-            self._writer.write(line)
+        """Write soon: what is answered in one turn of the loop goes out in one system call, or in pipefuls."""
+        if self._closing:
+            return
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._write_out)
+        self._unwritten.append(line)
+        self._unwritten_bytes += len(line)
+        if self._unwritten_bytes >= _PIPE:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        lines, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        if lines and self._writer is not None and not self._output.lost:
+            self._writer.writelines(lines)
 
     @property
     def is_read(self) -> bool:
@@ -194,6 +212,7 @@ class Streams(asyncio.Protocol):
             self._reader.close()
         if self._writer is None:
             return
+        self._write_out()
         self._writer.close()
         _, pending = await asyncio.wait([asyncio.ensure_future(self._output.closed.wait())], timeout=timeout)
         for waiter in pending:

@@ -1,0 +1,111 @@
+"""Peers against each other: in turns, in an order that rotates, so that whatever the machine does hits them all."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from harness.errors import WrongAnswer
+from harness.peer import Peer
+from harness.surroundings import Surroundings
+
+Sample: TypeAlias = Mapping[str, float]
+"""What one peer has shown in one round: figure to value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over all rounds: never a number without its range."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(*(_rounded(value) for value in (statistics.median(values), min(values), max(values))))
+
+    def __str__(self) -> str:
+        return f"{self.median:g} ({self.lowest:g} … {self.highest:g})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """One thing that is measured of every peer.
+
+    Attributes:
+        measure: takes one sample of a peer.
+        compared: the figures of which the ratios are taken.
+        rehearsals: rounds that are thrown away, to warm what the machine caches.
+        facts: what else was the same for all.
+    """
+
+    name: str
+    measure: Callable[[Peer, Surroundings], Sample]
+    compared: Sequence[str]
+    rounds: int
+    rehearsals: int = 0
+    facts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came out.
+
+    Attributes:
+        figures: peer to figure to spread.
+        ratios: figure to other peer to the spread of (the first peer's ÷ the other's), taken within each round.
+    """
+
+    contest: Contest
+    figures: Mapping[str, Mapping[str, Spread]]
+    ratios: Mapping[str, Mapping[str, Spread]]
+
+
+def again(peer: Peer) -> Peer:
+    """The same server under another name: its ratio to itself is what a ratio of nothing looks like."""
+    return replace(peer, name=f"{peer.name} again")
+
+
+def hold(contest: Contest, peers: Sequence[Peer], around: Surroundings) -> Result:
+    """Measure every peer in every round.
+
+    Raises:
+        WrongAnswer: of one peer that did not do what it was asked.
+    """
+    samples: dict[str, list[Sample]] = {peer.name: [] for peer in peers}
+    for round_ in range(-contest.rehearsals, contest.rounds):
+        for peer in (*peers[round_ % len(peers) :], *peers[: round_ % len(peers)]):
+            print(
+                f"\r\033[K{contest.name}: round {round_ + 1} of {contest.rounds}, {peer.name} ", end="", file=sys.stderr
+            )
+            try:
+                sample = contest.measure(peer, around)
+            except (WrongAnswer, TimeoutError) as why:
+                raise WrongAnswer(f"{peer.name}, {contest.name}: {why}") from why
+            if round_ >= 0:
+                samples[peer.name].append(sample)
+    print("\r\033[K", end="", file=sys.stderr)
+    figures = {
+        name: {figure: Spread.of([sample[figure] for sample in taken]) for figure in taken[0]}
+        for name, taken in samples.items()
+    }
+    first, *others = (peer.name for peer in peers)
+    ratios = {
+        figure: {
+            other: Spread.of(
+                [ours[figure] / theirs[figure] for ours, theirs in zip(samples[first], samples[other], strict=True)]
+            )
+            for other in others
+        }
+        for figure in contest.compared
+    }
+    return Result(contest, figures, ratios)
+
+
+def _rounded(value: float) -> float:
+    """Four digits that count: the rest is noise."""
+    return float(f"{value:.4g}")
