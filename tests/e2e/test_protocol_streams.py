@@ -20,6 +20,7 @@ ODD = (sys.executable, str(Path(__file__).with_name("odd_server.py")), "serve")
 SERVE = (sys.executable, "-m", "tfo_mcp", "serve")
 
 
+@pytest.mark.behaviour("stdio.only-protocol")
 def test_whatever_tools_print_reaches_stderr_and_never_the_client(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin("2025-11-25")
@@ -69,6 +70,7 @@ def converse(server: Server) -> None:
         assert result["structuredContent"] == {"message": "é" * 300_000}
 
 
+@pytest.mark.behaviour("stdio.streams")
 @pytest.mark.parametrize("end", ["close", later("shutdown")])
 def test_two_sockets_serve_as_pipes_do(tmp_path: Path, end: str) -> None:
     (in_ours, in_theirs), (out_ours, out_theirs) = socket.socketpair(), socket.socketpair()
@@ -84,6 +86,7 @@ def test_two_sockets_serve_as_pipes_do(tmp_path: Path, end: str) -> None:
         assert server.wait() == 0
 
 
+@pytest.mark.behaviour("stdio.streams")
 @pytest.mark.parametrize("end", ["half-close", later("shutdown"), later("close")])
 def test_one_socket_serves_for_both(tmp_path: Path, end: str) -> None:
     ours, theirs = socket.socketpair()
@@ -115,11 +118,13 @@ def run(tmp_path: Path, redirection: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.behaviour("stdio.stderr")
 def test_a_closed_stderr_is_no_reason_not_to_serve(tmp_path: Path) -> None:
     done = run(tmp_path, "2>&-")
     assert (done.returncode, done.stdout) == (0, b'{"jsonrpc":"2.0","id":1,"result":{}}\n')
 
 
+@pytest.mark.behaviour("stdio.refused-streams")
 @pytest.mark.parametrize(
     ("redirection", "name"),
     [
@@ -141,6 +146,7 @@ def test_what_is_neither_pipe_nor_socket_is_refused_in_one_sentence(
     )
 
 
+@pytest.mark.behaviour("stdio.lines")
 def test_a_last_line_without_its_end_is_a_line(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.send_raw(b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
@@ -149,6 +155,7 @@ def test_a_last_line_without_its_end_is_a_line(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
+@pytest.mark.behaviour("stdio.stderr")
 def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     theirs, ours = os.pipe()
     os.set_blocking(ours, False)
@@ -176,6 +183,7 @@ def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
             assert server.wait(4) == 0
 
 
+@pytest.mark.behaviour("stdio.lines")
 def test_input_in_any_pieces_is_the_same_input(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.begin("2025-11-25")

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -12,6 +13,7 @@ from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 
 
+@pytest.mark.behaviour("telemetry.libraries")
 def test_a_library_s_span_arrives_whole_below_the_operation_around_it() -> None:
     with receiving("http") as receiver:
         client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint, protocol="http", instance_id="i"))
@@ -71,6 +73,7 @@ def test_a_span_is_current_only_while_it_is_active_and_in_its_own_task() -> None
     assert not trace.get_current_span().get_span_context().is_valid
 
 
+@pytest.mark.behaviour("telemetry.libraries")
 def test_a_span_is_current_in_a_thread_that_runs_in_its_context() -> None:
     client = MCPTelemetryClient(TelemetryOptions())
     span = client.span("tool", "tools.execute")
@@ -87,6 +90,7 @@ def test_the_provider_is_made_once_and_is_nobody_s_global_one() -> None:
     assert trace.get_tracer_provider() is not client.tracer_provider()
 
 
+@pytest.mark.behaviour("telemetry.validated")
 def test_one_span_that_cannot_be_encoded_costs_no_other_its_export() -> None:
     with receiving("http") as receiver:
         client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint, protocol="http"))

@@ -1,0 +1,118 @@
+"""A turn with Claude from outside: what reaches its API, what is retried, and what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.claude import FakeClaude, fake_claude
+from support.otlp import Receiver, receiving
+from support.server import Server, claude_at, serving
+from support.sizes import later
+
+
+@contextmanager
+def speaking(
+    folder: Path, script: str, settings: Mapping[str, str] | None = None
+) -> Generator[tuple[Server, FakeClaude, Receiver]]:
+    """A server between a Claude that follows the script and a collector; leave it before you look at the collector."""
+    with receiving("http") as collector, fake_claude(script) as claude:
+        exporting = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+        with serving(folder, env={**claude_at(claude.base_url), **exporting, **(settings or {})}) as server:
+            server.begin("2025-11-25")
+            yield server, claude, collector
+
+
+def leave(server: Server) -> None:
+    server.close_input()
+    assert server.wait() == 0
+
+
+@pytest.mark.behaviour(
+    "conversation.created",
+    "conversation.continued",
+    "conversation.system-prompt",
+    "conversation.model",
+    "conversation.tools",
+    "conversation.result",
+    "claude.headers",
+    "claude.span",
+    "claude.measured",
+)
+def test_a_conversation_goes_from_the_message_to_the_answer_as_it_is_drawn(tmp_path: Path) -> None:
+    script = """
+    replies:
+      - {text: Wait., tool_use: [{name: echo, input: {message: pong}}]}
+      - {text: "It said {tool_results}."}
+      - {text: "{turns} turns"}
+    """
+    with speaking(tmp_path, script) as (server, claude, collector):
+        opening = {"message": "Call it", "system_prompt": "Be brief.", "model": "claude-test-1", "max_tokens": 77}
+        first = server.call_tool(1, "claude_conversation", opening)["structuredContent"]
+        continuing = {"message": "And now?", "conversation_id": first["conversation_id"]}
+        second = server.call_tool(2, "claude_conversation", continuing)["structuredContent"]
+        asked = claude.requests()
+        leave(server)
+        spans, metrics = collector.spans(), collector.metrics()
+
+    assert first["text"].endswith("It said pong.")
+    assert (first["tool_calls"], first["stop_reason"], first["model"]) == (1, "end_turn", "claude-test-1")
+    assert second["conversation_id"] == first["conversation_id"]
+    assert [len(request["body"]["messages"]) for request in asked] == [1, 3, 5]
+    for request in asked:
+        assert (request["body"]["model"], request["body"]["system"]) == ("claude-test-1", "Be brief.")
+        assert request["body"]["stream"] is True
+        assert request["headers"]["anthropic-version"]
+        assert request["headers"]["authorization"]
+        assert "traceparent" not in request["headers"]
+    assert asked[0]["body"]["max_tokens"] == 77
+
+    by_id = {span["span_id"]: span for span in spans}
+    path = [
+        ("anthropic.messages.create", "claude.request"),
+        ("claude.request", "tools.execute"),
+        ("execute_tool echo", "tools.execute"),
+        ("tools.execute", "tools/call claude_conversation"),
+    ]
+    below = [(span["name"], by_id[span["parent_id"]]["name"]) for span in spans if span["parent_id"]]
+    assert sorted(below) == sorted([*path[:2] * 3, path[2], *path[3:] * 2])
+    chat = {"gen_ai.request.model": "claude-test-1", "gen_ai.response.model": "claude-test-1"}
+    (duration,) = metrics["gen_ai.client.operation.duration"]
+    assert (duration.get("count"), duration["attributes"]["outcome"]) == (3, "completed")
+    assert chat.items() <= duration["attributes"].items()
+    tokens = {point["attributes"]["gen_ai.token.type"]: point for point in metrics["gen_ai.client.token.usage"]}
+    assert tokens.keys() == {"input", "output"}
+    assert all(point.get("sum", 0) > 0 for point in tokens.values())
+
+
+@pytest.mark.behaviour("claude.retry.rate-limit", "claude.retry.server-error")
+@pytest.mark.parametrize("status", [429, later(500), 529])
+def test_what_may_pass_is_waited_for_and_nobody_sees_it(tmp_path: Path, status: int) -> None:
+    script = f"replies: [{{status: {status}, retry_after: 0.01}}, {{text: At last.}}]"
+    with speaking(tmp_path, script) as (server, claude, collector):
+        result = server.call_tool(1, "claude_conversation", {"message": "Hello"})
+        assert result["isError"] is False
+        assert result["structuredContent"]["text"].endswith("At last.")
+        assert [request["status"] for request in claude.requests()] == [status, 200]
+        leave(server)
+        outcomes = [span["attributes"]["outcome"] for span in collector.spans() if span["name"] == "claude.request"]
+        assert outcomes == ["completed"]
+
+
+@pytest.mark.behaviour("claude.error.client", "claude.error.recorded", "conversation.error")
+@pytest.mark.parametrize("status", [401, later(400), later(403), later(404)])
+def test_what_will_not_pass_is_told_at_once_and_recorded(tmp_path: Path, status: int) -> None:
+    with speaking(tmp_path, f"replies: [{{status: {status}, text: the secret}}]") as (server, claude, collector):
+        result = server.call_tool(1, "claude_conversation", {"message": "Hello"})
+        assert result["isError"] is True
+        assert "conversation_id 'conv_" in result["content"][0]["text"]
+        assert len(claude.requests()) == 1
+        leave(server)
+        spans = collector.spans()
+    (request,) = [span for span in spans if span["name"] == "claude.request"]
+    assert (request["status"], request["attributes"]["outcome"]) == ("ERROR", "failed")
+    assert request["attributes"]["error.type"] == str(status)
+    assert "the secret" not in str(spans)
