@@ -522,7 +522,7 @@ def test_the_sdks_span_ends_when_the_request_is_cancelled() -> None:
     assert (span.name, span.status.status_code) == ("anthropic.messages.create", StatusCode.UNSET)
 
 
-@pytest.mark.behaviour("claude.error.recorded")
+@pytest.mark.behaviour("claude.error.recorded", "claude.retry.bounded")
 def test_the_sdks_span_of_a_failure_has_its_attempts_and_no_exception_text() -> None:
     provider, exporter = traced()
     with fake_claude("replies: [{status: 529, text: secret, times: 2, retry_after: 0.01}]") as api:

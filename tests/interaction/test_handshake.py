@@ -91,7 +91,7 @@ CLIENTS: Mapping[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.behaviour("lifecycle.client.any")
+@pytest.mark.behaviour("lifecycle.client.any", "lifecycle.client.not-asked")
 def test_every_client_is_served_alike(tmp_path: Path) -> None:
     heard: list[list[Answer]] = []
     for number, introduction in enumerate(CLIENTS.values()):
@@ -102,6 +102,9 @@ def test_every_client_is_served_alike(tmp_path: Path) -> None:
             server.call(3, "tools/call", {"name": "echo", "arguments": {"message": "hi"}})
             server.call(4, "no/such")
             assert [sorted(answer) for answer in server.received[:3]] == [["id", "jsonrpc", "result"]] * 3
+            server.close_input()
+            assert server.rest() == []
+            assert not any("method" in message for message in server.received)
             heard.append(server.received)
     assert heard[0] == heard[1] == heard[2]
 

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,13 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
 
 
+def log(server: Server) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in server.log().splitlines()]
+
+
 def events(server: Server) -> list[str]:
     """The domain's events in the log, in order."""
-    names = [json.loads(line)["event"] for line in server.log().splitlines()]
-    return [name for name in names if name.startswith(("Session", "Tool"))]
+    return [record["event"] for record in log(server) if record["event"].startswith(("Session", "Tool"))]
 
 
 @pytest.mark.behaviour(
@@ -52,6 +56,12 @@ def test_a_session_is_answered_published_and_measured_as_it_is_drawn(tmp_path: P
             assert server.wait() == 0
             assert [message["id"] for message in server.received] == [1, 2, 3, 4, 5]
             assert events(server)[3:] == ["ToolExecuted", "SessionClosed"]
+            logged = [record for record in log(server) if record["event"] == "ToolExecuted"]
+            assert [(record["tool"], record["outcome"]) for record in logged] == [
+                ("echo", "completed"),
+                ("read_file", "failed"),
+            ]
+            assert all(record["duration"] >= 0 for record in logged)
             assert "the contents" not in server.log()
         tool_spans = [span for span in collector.spans() if span["name"] == "tools.execute"]
         spans = {span["name"]: span for span in sorted(collector.spans(), key=lambda span: span["start"])}

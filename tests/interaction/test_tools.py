@@ -72,7 +72,7 @@ def test_a_cursor_that_was_never_given_out_is_refused(server_of: ServerOf, curso
     assert "cursor" in error["message"]
 
 
-@pytest.mark.behaviour("tools.call.result")
+@pytest.mark.behaviour("tools.call.result", "stdio.lines.out")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_call_that_succeeds_gives_text_and_says_so(server_of: ServerOf, revision: str) -> None:
     result = server_of(revision).call_tool(1, "echo", {"message": "Grüße\u2028\n"})

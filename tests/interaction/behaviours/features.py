@@ -36,6 +36,12 @@ OFFERS: Sequence[Behaviour] = (
         gap=_SOON,
     ),
     Behaviour(
+        "resources.read.not-found-code",
+        "MCP 2025-11-25 server/resources",
+        "In a revision with a handshake a resource that is not there is -32002.",
+        gap="-32602 in every revision: the newest one has retired -32002",
+    ),
+    Behaviour(
         "resources.read.file-roots",
         "MCP 2025-11-25 server/resources; SECURITY.md",
         "`file:///…` reaches what is inside the roots; no spelling of a URI leads outside.",
@@ -60,6 +66,12 @@ OFFERS: Sequence[Behaviour] = (
         gap=_SOON,
     ),
     Behaviour(
+        "resources.list.changed",
+        "MCP 2025-11-25 server/resources",
+        "A change of the resources is notified.",
+        gap=_OPTIONAL + "what is listed does not change while the server runs",
+    ),
+    Behaviour(
         "resources.subscribe",
         "MCP 2025-11-25 server/resources",
         "A client may subscribe to changes of a resource.",
@@ -82,6 +94,12 @@ OFFERS: Sequence[Behaviour] = (
         "MCP 2025-11-25 server/prompts",
         "An unknown prompt and a required argument that is missing are -32602, naming it.",
         gap=_SOON,
+    ),
+    Behaviour(
+        "prompts.list.changed",
+        "MCP 2025-11-25 server/prompts",
+        "A change of the prompts is notified.",
+        gap=_OPTIONAL + "they do not change while the server runs",
     ),
     Behaviour(
         "completion.complete",

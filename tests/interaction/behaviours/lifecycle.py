@@ -68,6 +68,11 @@ HANDSHAKE: Sequence[Behaviour] = (
         "Every client is served alike, whatever it calls itself and whatever it can do.",
     ),
     Behaviour(
+        "lifecycle.client.not-asked",
+        "MCP 2025-11-25 basic/lifecycle",
+        "The server sends its client no request, whatever the client says that it can do.",
+    ),
+    Behaviour(
         "lifecycle.client.sdk",
         "diagrams: Context Diagram",
         "The official SDK's client connects, lists, calls and leaves, in each of its modes.",
@@ -130,6 +135,12 @@ STATELESS: Sequence[Behaviour] = (
         "SEP-2322",
         "A result may ask the client for input and be continued with it.",
         gap="optional; no tool of the server's own asks its caller anything",
+    ),
+    Behaviour(
+        "stateless.missing-capability",
+        "MCP 2026-07-28 basic",
+        "A request that needs what its client cannot do is refused with the capability's name.",
+        gap="no method and no tool of the server's own needs a capability of the client",
     ),
     Behaviour(
         "stateless.extensions",

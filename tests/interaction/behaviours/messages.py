@@ -184,6 +184,11 @@ TRANSPORTS: Sequence[Behaviour] = (
         "Each line of UTF-8 is one message, however its bytes are cut; the last one needs no line's end.",
     ),
     Behaviour(
+        "stdio.lines.out",
+        "MCP 2025-11-25 basic/transports",
+        "Every message is written as one line, whatever line breaks stand in its contents.",
+    ),
+    Behaviour(
         "stdio.only-protocol",
         "MCP 2025-11-25 basic/transports",
         "Nothing but messages is written to stdout, whatever tools and their children print.",

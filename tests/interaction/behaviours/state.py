@@ -207,7 +207,7 @@ CLAUDE: Sequence[Behaviour] = (
     Behaviour(
         "claude.error.client",
         "diagrams: Claude API Integration Flow",
-        "After any other 4xx it asks no more: the error is one clear sentence, and no word of it repeats the key.",
+        "After a 4xx that will not pass it asks no more: the error is one clear sentence that never repeats the key.",
     ),
     Behaviour(
         "claude.error.recorded",

@@ -103,7 +103,7 @@ TOOLS: Sequence[Behaviour] = (
     Behaviour(
         "tools.list.changed",
         "MCP 2025-11-25 server/tools",
-        "A change of the list is notified.",
+        "A change of the tools is notified.",
         gap="optional; the list does not change while the server runs",
     ),
     Behaviour(
@@ -111,6 +111,18 @@ TOOLS: Sequence[Behaviour] = (
         "SEP-973",
         "Tools have icons.",
         gap="optional; there are none",
+    ),
+    Behaviour(
+        "tools.call.structured-as-text",
+        "MCP 2025-11-25 server/tools",
+        "Structured content is repeated in a text block, serialized as JSON.",
+        gap="not wanted: the text says the same in words, for a model to read and in fewer tokens",
+    ),
+    Behaviour(
+        "tools.call.audience",
+        "MCP 2025-11-25 server/tools",
+        "Content says for whom it is and how important.",
+        gap="optional; all of it is for both",
     ),
     Behaviour(
         "tools.call.other-content",
