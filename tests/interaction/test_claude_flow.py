@@ -12,7 +12,6 @@ import pytest
 from support.claude import FakeClaude, fake_claude
 from support.otlp import Receiver, receiving
 from support.server import Server, claude_at, serving
-from support.sizes import later
 
 WAIT = 0.8
 """Seconds that the API asks for; what the Claude SDK waits by itself is half a second at most."""
@@ -93,33 +92,36 @@ def test_a_conversation_goes_from_the_message_to_the_answer_as_it_is_drawn(tmp_p
 
 
 @pytest.mark.behaviour("claude.retry.rate-limit", "claude.retry.server-error")
-@pytest.mark.parametrize("status", [429, later(500), 529])
-def test_what_may_pass_is_waited_for_and_nobody_sees_it(tmp_path: Path, status: int) -> None:
-    script = f"replies: [{{text: Hi.}}, {{status: {status}, retry_after: {WAIT}}}, {{text: At last.}}]"
-    with speaking(tmp_path, script) as (server, claude, collector):
+def test_what_may_pass_is_waited_for_and_nobody_sees_it(tmp_path: Path) -> None:
+    statuses = (429, 500, 529)
+    refusals = "".join(f", {{status: {status}, retry_after: {WAIT}}}, {{text: At last.}}" for status in statuses)
+    with speaking(tmp_path, f"replies: [{{text: Hi.}}{refusals}]") as (server, claude, collector):
         server.call_tool("first", "claude_conversation", {"message": "Hello"})  # it is all there now
-        asked = time.monotonic()
-        result = server.call_tool(1, "claude_conversation", {"message": "Hello"})
-        assert time.monotonic() - asked >= WAIT
-        assert result["isError"] is False
-        assert result["structuredContent"]["text"].endswith("At last.")
-        assert [request["status"] for request in claude.requests()] == [200, status, 200]
+        for status in statuses:
+            asked = time.monotonic()
+            result = server.call_tool(status, "claude_conversation", {"message": "Hello"})
+            assert time.monotonic() - asked >= WAIT
+            assert result["isError"] is False
+            assert result["structuredContent"]["text"].endswith("At last.")
+            assert [request["status"] for request in claude.requests()][-2:] == [status, 200]
         leave(server)
         outcomes = [span["attributes"]["outcome"] for span in collector.spans() if span["name"] == "claude.request"]
-        assert outcomes == ["completed", "completed"]
+        assert outcomes == ["completed"] * 4
 
 
 @pytest.mark.behaviour("claude.error.client", "claude.error.recorded", "conversation.error")
-@pytest.mark.parametrize("status", [401, later(400), later(403), later(404)])
-def test_what_will_not_pass_is_told_at_once_and_recorded(tmp_path: Path, status: int) -> None:
-    with speaking(tmp_path, f"replies: [{{status: {status}, text: the secret}}]") as (server, claude, collector):
-        result = server.call_tool(1, "claude_conversation", {"message": "Hello"})
-        assert result["isError"] is True
-        assert "conversation_id 'conv_" in result["content"][0]["text"]
-        assert len(claude.requests()) == 1
+def test_what_will_not_pass_is_told_at_once_and_recorded(tmp_path: Path) -> None:
+    statuses = (400, 401, 403, 404)
+    script = ", ".join(f"{{status: {status}, text: the secret}}" for status in statuses)
+    with speaking(tmp_path, f"replies: [{script}]") as (server, claude, collector):
+        for status in statuses:
+            result = server.call_tool(status, "claude_conversation", {"message": "Hello"})
+            assert result["isError"] is True
+            assert "conversation_id 'conv_" in result["content"][0]["text"]
+        assert [request["status"] for request in claude.requests()] == list(statuses)
         leave(server)
         spans = collector.spans()
-    (request,) = [span for span in spans if span["name"] == "claude.request"]
-    assert (request["status"], request["attributes"]["outcome"]) == ("ERROR", "failed")
-    assert request["attributes"]["error.type"] == str(status)
+    failed = [span for span in spans if span["name"] == "claude.request"]
+    assert [span["attributes"]["error.type"] for span in failed] == list(map(str, statuses))
+    assert {(span["status"], span["attributes"]["outcome"]) for span in failed} == {("ERROR", "failed")}
     assert "the secret" not in str(spans)
