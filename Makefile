@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci soak bench check format lock clean
+.PHONY: help setup demo test test-ci soak bench check format docs lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: setup ## lint, formatting, types, layers
 format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: setup ## write docs/reference/behaviours.md anew from tests/interaction
+	PYTHONPATH=tests $(BIN)/python -m interaction.reference
 
 # uv keeps the versions of the present lock that still fit; delete it first to take the newest of everything.
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)

@@ -97,6 +97,7 @@ def giving(result: object) -> Callable[[Ask, RequestInfo], Awaitable[object]]:
 # --- record ---
 
 
+@pytest.mark.behaviour("telemetry.request.recorded")
 def test_a_request_is_recorded_once_with_what_it_was() -> None:
     world = World(giving("done"))
     assert world.dispatch() == "done"
@@ -154,6 +155,7 @@ def test_a_tool_that_could_not_do_it_is_a_request_that_failed(result: ToolResult
     assert world.span.ended == ended
 
 
+@pytest.mark.behaviour("telemetry.request.recorded")
 def test_a_cancelled_request_is_recorded_as_cancelled_and_stays_cancelled() -> None:
     started = asyncio.Event()
 
@@ -176,6 +178,7 @@ def test_a_cancelled_request_is_recorded_as_cancelled_and_stays_cancelled() -> N
     assert world.reported == []
 
 
+@pytest.mark.behaviour("execution.context")
 def test_what_a_handler_sends_is_part_of_its_own_request() -> None:
     async def run(message: Ask, info: RequestInfo) -> object:
         if message.what != "again":
@@ -204,6 +207,7 @@ def test_a_foreseen_error_passes_and_the_request_was_invalid(error: DomainError)
     assert world.reported == []
 
 
+@pytest.mark.behaviour("messages.error.internal")
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_unforeseen_error_becomes_an_internal_one_whose_id_the_log_and_the_trace_have(*, nested: bool) -> None:
     secret = OSError("the password is swordfish")
@@ -231,6 +235,7 @@ def test_an_internal_error_from_further_in_keeps_its_id_and_is_not_reported_agai
 # --- session guard ---
 
 
+@pytest.mark.behaviour("session.guard")
 def test_before_initialize_nothing_is_handled_and_it_is_recorded() -> None:
     world = World()
     world.session = Session()
@@ -241,6 +246,7 @@ def test_before_initialize_nothing_is_handled_and_it_is_recorded() -> None:
     assert (world.session.state, world.session.processing) == (SessionState.CREATED, 0)
 
 
+@pytest.mark.behaviour("session.guard")
 @pytest.mark.parametrize("closed", [False, True])
 def test_while_it_closes_and_after_nothing_is_handled(*, closed: bool) -> None:
     world = World()
@@ -274,6 +280,7 @@ def test_the_first_request_makes_the_session_ready() -> None:
     assert world.session.collect_events() == ()
 
 
+@pytest.mark.behaviour("session.ready.processing")
 def test_requests_under_way_are_counted_however_they_end() -> None:
     gates = [asyncio.Event() for _ in range(3)]
     all_started = asyncio.Event()

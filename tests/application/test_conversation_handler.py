@@ -229,6 +229,9 @@ async def until(condition: Callable[[], bool]) -> None:
 # --- turns ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour(
+    "conversation.created", "conversation.continued", "conversation.system-prompt", "conversation.model"
+)
 def test_a_first_message_starts_a_conversation_that_the_next_one_continues() -> None:
     async def scenario() -> None:
         world = World(says("Hello, you."), says("Still here."))
@@ -259,6 +262,7 @@ def test_a_first_message_starts_a_conversation_that_the_next_one_continues() -> 
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.tools")
 def test_claude_runs_the_tools_it_asks_for_and_answers_with_their_results() -> None:
     async def scenario() -> None:
         world = World(uses("look", "list"), says("I looked."), tools=[tool("look"), tool("list")])
@@ -276,6 +280,7 @@ def test_claude_runs_the_tools_it_asks_for_and_answers_with_their_results() -> N
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.tools.offered")
 def test_claude_is_offered_read_only_tools_only_and_cannot_run_others() -> None:
     async def scenario() -> None:
         ran: list[str] = []
@@ -321,6 +326,7 @@ def test_a_turn_ends_after_its_last_step_and_the_next_message_answers_what_is_op
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.stored")
 def test_each_tool_answer_is_stored_when_it_is_there_and_survives_a_cancelled_turn() -> None:
     async def scenario() -> None:
         never = asyncio.Event()
@@ -361,6 +367,7 @@ def test_storage_that_fails_between_tool_answers_is_what_the_client_is_told() ->
 # --- failures ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("conversation.error", "conversation.retry", "claude.error.recorded")
 def test_a_failure_keeps_the_message_and_names_the_conversation_in_which_to_try_again() -> None:
     async def scenario() -> None:
         world = World(ClaudeFailure("overloaded", status=529, counts=True), says("Here I am."))
@@ -448,6 +455,7 @@ def test_failures_in_a_row_close_the_conversation_and_it_can_still_be_read() -> 
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.max-retries")
 def test_a_rejected_key_closes_nothing_however_often_it_is_tried() -> None:
     async def scenario() -> None:
         world = World(*[ClaudeFailure("the key is rejected", status=401) for _ in range(10)])
@@ -461,6 +469,7 @@ def test_a_rejected_key_closes_nothing_however_often_it_is_tried() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.model")
 def test_a_model_that_the_api_does_not_know_does_not_stay() -> None:
     async def scenario() -> None:
         typo = ClaudeFailure("Claude's API does not know the model", status=404)
@@ -485,6 +494,7 @@ def test_a_conversation_that_began_with_an_unknown_model_goes_on_with_the_defaul
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.cancelled")
 def test_a_turn_that_takes_too_long_names_the_conversation_that_keeps_its_message() -> None:
     async def scenario() -> None:
         world = World(Silence(), timeout=0.03)
@@ -524,6 +534,7 @@ def test_storage_that_is_gone_does_not_hide_why_claude_failed() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("claude.no-key")
 def test_without_a_key_nothing_is_stored() -> None:
     async def scenario() -> None:
         world = World(claude=ScriptedClaude([], configured=False))
@@ -545,6 +556,7 @@ def test_without_storage_nothing_is_sent() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.unknown")
 @pytest.mark.parametrize("conversation_id", ["", "conv_1", "../../etc/passwd", new_conversation_id()])
 def test_a_conversation_that_is_not_there_is_said_not_to_be(conversation_id: str) -> None:
     world = World()
@@ -553,6 +565,7 @@ def test_a_conversation_that_is_not_there_is_said_not_to_be(conversation_id: str
     assert world.locks == {}
 
 
+@pytest.mark.behaviour("conversation.unknown")
 def test_another_principals_conversation_is_not_there() -> None:
     async def scenario() -> None:
         world = World()
@@ -573,6 +586,7 @@ async def waiting(world: World, silence: Silence) -> tuple[asyncio.Task[Turn], s
     return sending, world.created()
 
 
+@pytest.mark.behaviour("conversation.cancelled")
 def test_a_cancelled_turn_keeps_its_message_and_leaves_the_conversation_active() -> None:
     async def scenario() -> None:
         silence = Silence()
@@ -630,6 +644,7 @@ def test_the_events_of_a_commit_that_went_through_are_published_although_it_was_
 # --- several at once -----------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("conversation.turn")
 def test_sends_to_one_conversation_follow_each_other_and_leave_no_lock_behind() -> None:
     async def scenario() -> None:
         world = World()
@@ -682,6 +697,7 @@ def test_conversations_do_not_wait_for_each_other() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.fenced")
 def test_who_is_overtaken_by_another_process_is_told_so_and_overwrites_nothing() -> None:
     async def scenario() -> None:
         silence = Silence()
@@ -700,6 +716,7 @@ def test_who_is_overtaken_by_another_process_is_told_so_and_overwrites_nothing()
 # --- over the wire -------------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("conversation.tools", "conversation.continued")
 def test_the_real_client_gets_the_tools_answers_and_the_history_through() -> None:
     script = """
     replies:

@@ -58,6 +58,7 @@ async def forever(arguments: Mapping[str, Any], context: ToolContext) -> NoRetur
     raise AssertionError
 
 
+@pytest.mark.behaviour("execution.completed", "telemetry.tool.span", "telemetry.tool.event")
 @EVERY_MODE
 def test_a_call_is_answered_and_recorded_once(mode: ToolMode) -> None:
     bench = ToolBench([in_mode("good", lambda _: ToolResult("done"), mode)])
@@ -72,6 +73,7 @@ def test_a_call_is_answered_and_recorded_once(mode: ToolMode) -> None:
     assert bench.executed == [("good", "completed", None)]
 
 
+@pytest.mark.behaviour("execution.mode")
 def test_a_tool_runs_where_its_mode_says() -> None:
     ran: dict[ToolMode, int] = {}
 
@@ -94,6 +96,7 @@ def test_a_tool_runs_where_its_mode_says() -> None:
     }
 
 
+@pytest.mark.behaviour("execution.context")
 @pytest.mark.parametrize("mode", [ToolMode.TASK, ToolMode.THREAD])
 def test_libraries_inside_a_tool_see_its_span_as_the_current_one(mode: ToolMode) -> None:
     seen: list[object] = []
@@ -138,6 +141,7 @@ def test_a_call_by_claude_is_a_span_of_its_own_kind_below_the_one_around_it() ->
     assert [(span.name, span.parent) for span in bench.telemetry.spans[1:]] == [("execute_tool good", outer.context)]
 
 
+@pytest.mark.behaviour("execution.invalid")
 def test_wrong_arguments_are_a_result_that_says_which_field_and_why() -> None:
     bench = ToolBench([tool("good", forever)])
 
@@ -150,6 +154,7 @@ def test_wrong_arguments_are_a_result_that_says_which_field_and_why() -> None:
     assert bench.executed == [("good", "invalid", "invalid_arguments")]
 
 
+@pytest.mark.behaviour("execution.unknown")
 def test_an_unknown_tool_raises_and_its_invented_name_is_recorded_nowhere() -> None:
     bench = ToolBench([])
 
@@ -177,6 +182,7 @@ def test_a_tool_that_is_not_offered_is_as_unknown_as_one_that_is_not_there() -> 
     assert ran == []
 
 
+@pytest.mark.behaviour("execution.timed-out", "telemetry.tool.event")
 def test_a_task_that_takes_too_long_is_stopped_and_answered() -> None:
     stopped: list[bool] = []
 
@@ -214,6 +220,7 @@ def busy(freed: threading.Event) -> Callable[[ToolContext], NoReturn]:
     return run
 
 
+@pytest.mark.behaviour("execution.timed-out")
 def test_a_thread_over_its_deadline_is_answered_at_once_and_freed_at_its_next_check() -> None:
     freed = threading.Event()
     bench = ToolBench([in_mode("busy", busy(freed), ToolMode.THREAD)], timeout=SOON)
@@ -223,6 +230,7 @@ def test_a_thread_over_its_deadline_is_answered_at_once_and_freed_at_its_next_ch
     assert bench.executed == [("busy", "timed_out", "timeout")]
 
 
+@pytest.mark.behaviour("execution.cancelled")
 @pytest.mark.parametrize("mode", [ToolMode.TASK, ToolMode.THREAD])
 def test_a_cancelled_call_ends_as_cancelled_and_frees_what_it_held(mode: ToolMode) -> None:
     freed = threading.Event()
@@ -315,6 +323,7 @@ def test_a_call_that_was_given_up_before_a_thread_was_free_never_runs() -> None:
     assert not ran.is_set()
 
 
+@pytest.mark.behaviour("execution.failed")
 @EVERY_MODE
 def test_a_failure_that_the_tool_foresaw_is_its_own_sentence(mode: ToolMode) -> None:
     def fail(context: ToolContext) -> NoReturn:
@@ -328,6 +337,7 @@ def test_a_failure_that_the_tool_foresaw_is_its_own_sentence(mode: ToolMode) -> 
     assert bench.reports == []
 
 
+@pytest.mark.behaviour("execution.timed-out")
 def test_what_timed_out_inside_a_tool_is_a_timeout_of_the_tool() -> None:
     def fail(context: ToolContext) -> NoReturn:
         raise TurnTimedOut(600)
@@ -345,6 +355,7 @@ def test_a_result_that_says_it_is_an_error_counts_as_one(mode: ToolMode) -> None
     assert bench.executed == [("fails", "failed", "tool_error")]
 
 
+@pytest.mark.behaviour("execution.failed", "tools.call.fault")
 @EVERY_MODE
 @pytest.mark.parametrize("fault", [ValueError, StopIteration, SystemExit, asyncio.CancelledError])
 def test_a_tools_fault_is_answered_masked_and_reported(mode: ToolMode, fault: type[BaseException]) -> None:
@@ -377,6 +388,7 @@ def test_the_cancellation_of_something_inside_a_tool_is_not_that_of_the_call() -
     assert bench.executed == [("work", "failed", "CancelledError")]
 
 
+@pytest.mark.behaviour("execution.result-checked")
 @EVERY_MODE
 @pytest.mark.parametrize("garbage", [None, "text", {"text": "dict"}])
 def test_what_is_no_result_is_the_tools_fault(mode: ToolMode, garbage: object) -> None:
@@ -401,6 +413,7 @@ def test_a_task_tool_that_is_no_coroutine_is_at_fault() -> None:
     assert bench.executed == [("odd", "failed", "TypeError")]
 
 
+@pytest.mark.behaviour("progress.unasked", "progress.ends")
 def test_progress_reaches_the_client_that_asked_for_it_while_the_call_runs() -> None:
     contexts: list[ToolContext] = []
 
@@ -421,6 +434,7 @@ def test_progress_reaches_the_client_that_asked_for_it_while_the_call_runs() -> 
     assert bench.client.told == [("p", 1, 2, "half")]
 
 
+@pytest.mark.behaviour("execution.context")
 def test_what_a_tool_dispatches_is_part_of_its_request() -> None:
     seen: list[RequestInfo] = []
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 import tfo_mcp
 from differential.ours import HELLO, InProcess
 
@@ -71,6 +73,7 @@ def functions_that_take_part() -> Sequence[tuple[str, str]]:
     return list(entered)
 
 
+@pytest.mark.behaviour("messages.path")
 def test_eight_files_change_a_call_of_echo_on_its_way_and_no_other_takes_part_unnamed() -> None:
     entered = functions_that_take_part()
     steps = [(file, function) for file, function, _ in WALK]

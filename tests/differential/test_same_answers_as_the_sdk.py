@@ -107,10 +107,12 @@ def random_seed() -> str:
     return seed
 
 
+@pytest.mark.behaviour("messages.same-as-sdk")
 def test_five_thousand_messages_are_answered_as_the_sdk_answers_them() -> None:
     assert_it_proves_something(asyncio.run(compare_in_process(SEED, 5_000)))
 
 
+@pytest.mark.behaviour("messages.same-as-sdk")
 def test_fresh_processes_answer_from_their_first_line_on_as_the_sdk_does(tmp_path: Path) -> None:
     tally = asyncio.run(compare_processes(tmp_path, SEED + 1, 40))
     assert tally.scripts >= 40

@@ -63,6 +63,7 @@ def names(conversation: Conversation) -> Sequence[str]:
 # --- the machine ---
 
 
+@pytest.mark.behaviour("conversation.states")
 @pytest.mark.parametrize(("state", "trigger"), list(product(ConversationState, ConversationTrigger)))
 def test_the_machine_has_the_edges_that_are_drawn_and_no_others(
     state: ConversationState, trigger: ConversationTrigger
@@ -98,6 +99,7 @@ FOLLOWING = {
 STEPS = sorted({step for _, step in FOLLOWING})
 
 
+@pytest.mark.behaviour("conversation.states")
 @given(st.lists(st.sampled_from(STEPS), max_size=30), st.data())
 def test_whatever_happens_in_whatever_order_the_state_is_the_expected_one(
     steps: list[str], data: st.DataObject
@@ -137,6 +139,7 @@ def take(conversation: Conversation, step: str) -> None:
 # --- failures ---
 
 
+@pytest.mark.behaviour("conversation.max-retries", "conversation.closed")
 def test_failures_in_a_row_that_count_close_it_and_say_so() -> None:
     conversation = asked()
     for _ in range(MAX_FAILURES):
@@ -147,6 +150,7 @@ def test_failures_in_a_row_that_count_close_it_and_say_so() -> None:
         conversation.add_user_message("Still there?")
 
 
+@pytest.mark.behaviour("conversation.max-retries")
 def test_an_expired_key_never_closes_it_even_after_the_limit_was_lowered() -> None:
     conversation = asked()
     for failure in [COUNTS, COUNTS] + [COUNTS_NOT] * 10:
@@ -156,6 +160,7 @@ def test_an_expired_key_never_closes_it_even_after_the_limit_was_lowered() -> No
     assert conversation.state is ConversationState.ERROR
 
 
+@pytest.mark.behaviour("conversation.retry")
 def test_an_answer_forgets_the_failures_before_it() -> None:
     conversation = asked()
     conversation.request_failed(COUNTS, max_failures=MAX_FAILURES)
@@ -166,6 +171,7 @@ def test_an_answer_forgets_the_failures_before_it() -> None:
     assert [message.text for message in conversation.messages] == ["Hello", "Again", "Hello."]
 
 
+@pytest.mark.behaviour("conversation.closed")
 def test_closing_is_refused_while_an_answer_is_awaited() -> None:
     conversation = asked()
     with pytest.raises(InvalidTransition):
@@ -233,6 +239,7 @@ def test_its_usage_is_the_sum_over_its_answers() -> None:
     assert conversation.usage == Usage(6, 4)
 
 
+@pytest.mark.behaviour("conversation.model", "conversation.system-prompt")
 def test_a_model_or_system_prompt_that_is_given_stays() -> None:
     conversation = new()
     conversation.configure(model="claude-test-2", system_prompt="Be brief.")
@@ -249,6 +256,7 @@ def failed(conversation: Conversation, failure: ClaudeFailure, model: str, syste
     conversation.request_failed(failure, max_failures=MAX_FAILURES)
 
 
+@pytest.mark.behaviour("conversation.model")
 def test_a_model_that_is_not_there_does_not_stay_and_all_else_does() -> None:
     conversation = new()
     failed(conversation, COUNTS_NOT, "claude-test-2")

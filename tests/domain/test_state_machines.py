@@ -114,6 +114,7 @@ EACH_MACHINE = pytest.mark.parametrize(
 # --- the tables ---
 
 
+@pytest.mark.behaviour("session.states", "conversation.states", "execution.states", "telemetry.client.states")
 @EACH_MACHINE
 def test_every_edge_that_is_drawn_leads_where_it_is_drawn_and_no_other_exists(
     edges: Edges, table: Mapping[Any, Any], states: type[Enum], triggers: type[Enum], initial: str, final: set[str]
@@ -144,6 +145,7 @@ def test_every_state_is_reached_and_only_the_final_ones_have_no_way_out(
     assert reached | ({"disabled"} & final) == {state.value for state in states}
 
 
+@pytest.mark.behaviour("session.states", "conversation.states", "execution.states", "telemetry.client.states")
 @EACH_MACHINE
 @given(data=st.data())
 def test_any_sequence_of_triggers_follows_the_table(
@@ -166,6 +168,7 @@ def test_any_sequence_of_triggers_follows_the_table(
         assert machine.state is states(expected)
 
 
+@pytest.mark.behaviour("execution.received")
 def test_a_tool_execution_begins_at_received() -> None:
     assert new_execution().state is ExecutionState.RECEIVED
 
@@ -215,6 +218,7 @@ def take(session: Session, step: str) -> None:
             getattr(session, step)()
 
 
+@pytest.mark.behaviour("session.states", "session.events")
 @given(st.data())
 def test_a_session_follows_its_table_and_publishes_at_each_transition_that_is_named(data: st.DataObject) -> None:
     session, state, under_way = Session(), "created", 0
@@ -237,6 +241,7 @@ def test_a_session_follows_its_table_and_publishes_at_each_transition_that_is_na
         assert session.closing == (state in {"closing", "closed"})
 
 
+@pytest.mark.behaviour("session.ready.processing")
 def test_processing_counts_the_requests_under_way() -> None:
     session = Session()
     take(session, "initialize")
@@ -248,6 +253,7 @@ def test_processing_counts_the_requests_under_way() -> None:
     assert session.state is SessionState.READY
 
 
+@pytest.mark.behaviour("session.events")
 def test_the_events_of_a_session_say_whose_it_is_and_what_the_client_said() -> None:
     session = Session()
     for step in ("initialize", "become_ready", "begin_closing", "close"):
@@ -261,6 +267,7 @@ def test_the_events_of_a_session_say_whose_it_is_and_what_the_client_said() -> N
     assert session.closed_at is not None
 
 
+@pytest.mark.behaviour("session.failed")
 def test_a_failed_initialization_says_why() -> None:
     session = Session()
     for step in ("initialize", "fail"):
@@ -321,6 +328,7 @@ def go(conversation: Conversation, step: str) -> None:
             conversation.close()
 
 
+@pytest.mark.behaviour("conversation.events")
 @given(st.data())
 def test_a_conversation_publishes_at_each_transition_that_is_named_and_never_otherwise(data: st.DataObject) -> None:
     conversation = Conversation.create(principal="local", model="claude-test-1", system_prompt=None)

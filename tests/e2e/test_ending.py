@@ -109,6 +109,9 @@ def collector(kind: str) -> Generator[dict[str, str]]:
 KINDS = ("none", "black-holed gRPC", "black-holed HTTP", "refused", "working")
 
 
+@pytest.mark.behaviour(
+    "stdio.end.input", "stdio.end.signal", "stdio.end.bounded", "session.closing", "messages.error.closing"
+)
 @pytest.mark.parametrize(
     ("way", "kind"),
     [
@@ -138,6 +141,7 @@ def test_what_is_under_way_is_answered_and_the_process_gone_in_time(
         assert "Traceback" not in log
 
 
+@pytest.mark.behaviour("stdio.end.input", "session.stored")
 @pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
 def test_with_nothing_under_way_the_end_is_quick_and_the_session_stored(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path) as server:
@@ -151,6 +155,7 @@ def test_with_nothing_under_way_the_end_is_quick_and_the_session_stored(tmp_path
     database.close()
 
 
+@pytest.mark.behaviour("stdio.end.input", "messages.answer.one")
 def test_all_that_was_sent_before_the_end_of_input_is_answered(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.send_raw(
@@ -163,6 +168,7 @@ def test_all_that_was_sent_before_the_end_of_input_is_answered(tmp_path: Path) -
         assert all(answer["result"] == {} for answer in answers.values())
 
 
+@pytest.mark.behaviour("stdio.end.signal", "stdio.end.input")
 @pytest.mark.parametrize("way", [terminate, later(interrupt), close_input])
 def test_before_initialize_every_end_is_as_clean(tmp_path: Path, way: Callable[[Server], None]) -> None:
     with serving(tmp_path) as server:
@@ -173,6 +179,7 @@ def test_before_initialize_every_end_is_as_clean(tmp_path: Path, way: Callable[[
         assert server.log() == ""
 
 
+@pytest.mark.behaviour("stdio.only-protocol")
 @pytest.mark.parametrize("way", [terminate, interrupt, close_input])
 def test_an_end_while_the_process_only_starts_leaves_nothing_on_stdout(
     tmp_path: Path, way: Callable[[Server], None]
@@ -184,6 +191,7 @@ def test_an_end_while_the_process_only_starts_leaves_nothing_on_stdout(
         server.wait()
 
 
+@pytest.mark.behaviour("stdio.end.bounded")
 @pytest.mark.parametrize("way", [terminate, shut_down, later(interrupt), later(close_input)])
 def test_an_end_during_background_loading_does_not_wait_for_it(tmp_path: Path, way: Callable[[Server], None]) -> None:
     # An import that never ends, as from a folder on a network that is gone.
@@ -199,6 +207,7 @@ def test_an_end_during_background_loading_does_not_wait_for_it(tmp_path: Path, w
             assert [answer["id"] for answer in server.rest()] == (["end"] if way is shut_down else [])
 
 
+@pytest.mark.behaviour("stdio.end.bounded", "messages.error.closing")
 @pytest.mark.parametrize("tool", ["stay", "block"])
 @pytest.mark.parametrize("way", [terminate, later(interrupt), later(close_input), later(shut_down)])
 def test_a_tool_that_never_gives_up_keeps_nobody(tmp_path: Path, way: Callable[[Server], None], tool: str) -> None:
@@ -214,6 +223,7 @@ def test_a_tool_that_never_gives_up_keeps_nobody(tmp_path: Path, way: Callable[[
             assert time.monotonic() - started < ANSWERS + NOISE
 
 
+@pytest.mark.behaviour("stdio.end.bounded", "messages.error.closing")
 def test_a_turn_with_claude_is_cut_and_its_connection_closed(tmp_path: Path) -> None:
     with fake_claude("replies: [{text: late, delay: 60}]") as claude:
         with serving(tmp_path, env=claude_at(claude.base_url)) as server:
@@ -229,6 +239,7 @@ def test_a_turn_with_claude_is_cut_and_its_connection_closed(tmp_path: Path) -> 
         database.close()
 
 
+@pytest.mark.behaviour("stdio.end.bounded")
 def test_a_client_that_closes_its_read_end_ends_the_server(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin("2025-11-25")
@@ -237,6 +248,7 @@ def test_a_client_that_closes_its_read_end_ends_the_server(tmp_path: Path) -> No
             stop_reading(server)
 
 
+@pytest.mark.behaviour("stdio.end.bounded", "session.flushed")
 @pytest.mark.parametrize("way", [terminate, later(interrupt), later(shut_down)])
 def test_a_client_that_does_not_read_cannot_hold_the_end_up(tmp_path: Path, way: Callable[[Server], None]) -> None:
     with receiving("http") as otlp, serving(tmp_path, env=exporting_to(otlp.endpoint)) as server:
@@ -263,6 +275,7 @@ def whole_lines(server: Server) -> list[Answer]:
     return [json.loads(line) for line in data.split(b"\n")[:-1]]
 
 
+@pytest.mark.behaviour("stdio.end.bounded")
 def test_a_database_that_is_locked_cannot_hold_the_end_up(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.begin("2025-11-25")
@@ -284,6 +297,7 @@ def tables(path: Path) -> set[str]:
     return found
 
 
+@pytest.mark.behaviour("stdio.end.bounded")
 def test_a_stderr_that_nobody_reads_cannot_hold_the_end_up(tmp_path: Path) -> None:
     theirs, ours = os.pipe()
     os.set_blocking(ours, False)
@@ -304,6 +318,7 @@ def test_a_stderr_that_nobody_reads_cannot_hold_the_end_up(tmp_path: Path) -> No
                 assert by_id(server.rest())["never"]["error"] == CLOSING
 
 
+@pytest.mark.behaviour("stdio.end.bounded")
 def test_a_shorter_shutdown_timeout_is_kept_too(tmp_path: Path) -> None:
     settings = {"TELEMETRYFLOW_MCP_SERVER_SHUTDOWN_TIMEOUT": "0.6"}
     with serving(tmp_path, env=settings, command=ODD) as server:
@@ -316,6 +331,7 @@ def test_a_shorter_shutdown_timeout_is_kept_too(tmp_path: Path) -> None:
             assert by_id(server.rest())["never"]["error"] == CLOSING
 
 
+@pytest.mark.behaviour("stdio.end.descriptors")
 @pytest.mark.ci
 def test_the_end_closes_no_descriptor_of_a_thread_that_still_works(tmp_path: Path) -> None:
     for _ in range(20):  # a race, lost in one end of five when a descriptor was closed twice
@@ -328,6 +344,7 @@ def test_the_end_closes_no_descriptor_of_a_thread_that_still_works(tmp_path: Pat
         assert "somebody closed it" not in server.log()
 
 
+@pytest.mark.behaviour("stdio.end.input", "stdio.end.signal")
 @pytest.mark.parametrize("ends", [10, later(50)])
 def test_of_many_ends_in_a_row_none_hangs(tmp_path: Path, ends: int) -> None:
     """Two at a time, each at another moment of its life."""

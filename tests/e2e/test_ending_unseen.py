@@ -13,6 +13,7 @@ from support.server import claude_at, eventually, serving
 SLOW = "replies:\n  - {when: {contains: slow}, delay: 60, text: Nobody waits for this., times: 1000}\n"
 
 
+@pytest.mark.behaviour("stdio.end.input", "stdio.bounded", "messages.answer.one")
 def test_the_end_of_input_is_seen_while_too_much_is_in_flight_to_read_on(tmp_path: Path) -> None:
     limit = {"TELEMETRYFLOW_MCP_MCP_MAX_REQUESTS_IN_FLIGHT": "2"}
     with (
@@ -28,6 +29,7 @@ def test_the_end_of_input_is_seen_while_too_much_is_in_flight_to_read_on(tmp_pat
         assert sorted(answer["id"] for answer in server.rest()) == list(range(10))
 
 
+@pytest.mark.behaviour("stdio.end.input")
 def test_the_end_of_input_is_seen_while_the_client_does_not_read(tmp_path: Path) -> None:
     limits = {"TELEMETRYFLOW_MCP_MCP_WRITE_BUFFER": "1024", "TELEMETRYFLOW_MCP_MCP_MAX_REQUESTS_IN_FLIGHT": "1"}
     with serving(tmp_path, env=limits) as server:
@@ -39,6 +41,7 @@ def test_the_end_of_input_is_seen_while_the_client_does_not_read(tmp_path: Path)
         assert server.wait(5) == 0
 
 
+@pytest.mark.behaviour("stdio.end.signal")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_start_up_is_a_clean_end(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path) as server:

@@ -34,6 +34,7 @@ def result_text(answer: Answer) -> str:
     return answer["result"]["content"][0]["text"]
 
 
+@pytest.mark.behaviour("messages.answer.one", "messages.answer.side-by-side")
 @pytest.mark.parametrize("revision", [later("2025-11-25"), STATELESS])
 def test_sixty_four_requests_at_once_each_get_their_own_answer_once(tmp_path: Path, revision: str) -> None:
     replies = "replies: [{when: {tool_result: false}, text: '<{last_user_text}>', delay: 0.3}]"
@@ -150,6 +151,7 @@ FLOODS = [
 ]
 
 
+@pytest.mark.behaviour("stdio.backpressure")
 @pytest.mark.parametrize("line", FLOODS)
 def test_a_client_that_does_not_read_is_not_read_until_it_does(tmp_path: Path, line: Callable[[int], bytes]) -> None:
     with serving(tmp_path) as server:
@@ -174,6 +176,7 @@ def test_a_client_that_does_not_read_is_not_read_until_it_does(tmp_path: Path, l
         assert server.peak_memory() - before < 32 * MB
 
 
+@pytest.mark.behaviour("stdio.end.signal", "stdio.end.bounded")
 @pytest.mark.parametrize("number", [signal.SIGTERM, later(signal.SIGINT)])
 def test_a_server_that_waits_for_its_client_to_read_ends_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path) as server:
@@ -211,6 +214,7 @@ COSTLY = [
 ]
 
 
+@pytest.mark.behaviour("stdio.bounded")
 @pytest.mark.parametrize(("line", "kind"), COSTLY)
 def test_what_a_message_costs_has_a_bound_and_is_given_back(tmp_path: Path, line: bytes, kind: str) -> None:
     with serving(tmp_path) as server:
@@ -229,6 +233,7 @@ def test_what_a_message_costs_has_a_bound_and_is_given_back(tmp_path: Path, line
         assert server.receive()["id"] == "alive"
 
 
+@pytest.mark.behaviour("stdio.bounded")
 def test_more_requests_than_may_be_at_work_wait_their_turn(tmp_path: Path) -> None:
     settings = {"TELEMETRYFLOW_MCP_MCP_MAX_REQUESTS_IN_FLIGHT": "4"}
     with serving(tmp_path, env=settings, command=ODD) as server:

@@ -91,6 +91,7 @@ PARSE_ERRORS = {
 }
 
 
+@pytest.mark.behaviour("messages.error.parse", "messages.error.serves-on")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize("line", PARSE_ERRORS.values(), ids=PARSE_ERRORS)
 def test_what_is_not_json_is_a_parse_error_without_an_id(server_of: ServerOf, line: bytes, revision: str) -> None:
@@ -131,6 +132,7 @@ NO_REQUESTS: Mapping[str, tuple[bytes, object, str]] = {
 }
 
 
+@pytest.mark.behaviour("messages.error.invalid-request", "messages.batch.refused", "messages.error.serves-on")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize(("line", "request_id", "why"), NO_REQUESTS.values(), ids=NO_REQUESTS)
 def test_what_is_no_request_is_refused_with_its_id_where_it_has_one(
@@ -157,6 +159,7 @@ IGNORED = {
 }
 
 
+@pytest.mark.behaviour("messages.notification.unanswered", "messages.response.ignored", "cancellation.ignored")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize("line", IGNORED.values(), ids=IGNORED)
 def test_what_wants_no_answer_gets_none(server_of: ServerOf, line: bytes, revision: str) -> None:
@@ -165,6 +168,7 @@ def test_what_wants_no_answer_gets_none(server_of: ServerOf, line: bytes, revisi
     assert answers(server) == []
 
 
+@pytest.mark.behaviour("messages.size.bounded")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_line_of_just_the_limit_and_one_of_just_the_depth_are_served(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
@@ -182,6 +186,7 @@ def test_a_line_of_just_the_limit_and_one_of_just_the_depth_are_served(server_of
     assert answer["error"]["code"] == -32602  # it has no tool's name
 
 
+@pytest.mark.behaviour("messages.size.bounded")
 @pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
 def test_a_line_of_100_mb_is_skipped_in_little_memory(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
@@ -197,6 +202,7 @@ def test_a_line_of_100_mb_is_skipped_in_little_memory(server_of: ServerOf, revis
 # --- requests that cannot be served ---
 
 
+@pytest.mark.behaviour("messages.id.kinds")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize("request_id", [0, -1, 2**53, 2**64, -(2**70), "", "7", "é\u2028\x7f", "x" * 10_000])
 def test_every_string_and_every_integer_is_an_id(server_of: ServerOf, request_id: str | int, revision: str) -> None:
@@ -220,6 +226,7 @@ BAD_PARAMS: Mapping[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.behaviour("messages.error.invalid-params", "tools.call.unknown-tool")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize(("method", "params", "why"), BAD_PARAMS.values(), ids=BAD_PARAMS)
 def test_malformed_params_are_refused_naming_what_is_wrong(
@@ -246,6 +253,7 @@ UNKNOWN_METHODS = [
 ]
 
 
+@pytest.mark.behaviour("messages.error.method-not-found")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize("method", UNKNOWN_METHODS, ids=ascii)
 def test_an_unknown_method_is_not_found(server_of: ServerOf, method: str, revision: str) -> None:
@@ -255,6 +263,7 @@ def test_an_unknown_method_is_not_found(server_of: ServerOf, method: str, revisi
     assert (answer["id"], answer["error"]["code"]) == (1, -32601)
 
 
+@pytest.mark.behaviour("stateless.era.methods")
 def test_methods_of_one_era_are_unknown_in_the_other(server_of: ServerOf) -> None:
     for revision, methods in ({"2025-11-25": ["server/discover"], STATELESS: ["ping", "logging/setLevel"]}).items():
         server = server_of(revision)
@@ -264,6 +273,7 @@ def test_methods_of_one_era_are_unknown_in_the_other(server_of: ServerOf) -> Non
             assert answer["error"]["code"] == -32601
 
 
+@pytest.mark.behaviour("lifecycle.initialize.once")
 @pytest.mark.parametrize("revision", HANDSHAKES)
 def test_a_second_initialize_is_refused_and_changes_nothing(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
@@ -272,6 +282,7 @@ def test_a_second_initialize_is_refused_and_changes_nothing(server_of: ServerOf,
     assert answers(server) == [error(1, -32600, "this session is already initialized")]
 
 
+@pytest.mark.behaviour("stateless.era.initialize-refused", "stateless.era.kept")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_request_of_the_other_era_is_refused(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
@@ -307,6 +318,7 @@ BAD_ENVELOPES: Mapping[str, tuple[Any, int, str]] = {
 }
 
 
+@pytest.mark.behaviour("stateless.envelope.required", "stateless.envelope.version")
 @pytest.mark.parametrize(("meta", "code", "why"), BAD_ENVELOPES.values(), ids=BAD_ENVELOPES)
 def test_a_stateless_request_without_its_envelope_is_refused(
     server_of: ServerOf, meta: object, code: int, why: str
@@ -337,6 +349,7 @@ TOOL_ERRORS: Mapping[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.behaviour("tools.call.invalid-arguments", "tools.call.failure")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize(("tool", "arguments", "why"), TOOL_ERRORS.values(), ids=TOOL_ERRORS)
 def test_what_a_tool_cannot_do_is_a_result_that_says_why(
@@ -349,6 +362,7 @@ def test_what_a_tool_cannot_do_is_a_result_that_says_why(
     assert answers(server) == []
 
 
+@pytest.mark.behaviour("messages.id.in-flight", "cancellation.no-answer", "cancellation.upstream")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_an_id_in_flight_is_refused_and_its_request_goes_on(
     server_of: ServerOf, claude: FakeClaude, revision: str

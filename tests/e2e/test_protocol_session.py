@@ -21,6 +21,12 @@ def error(request_id: object, code: int, message: str) -> Answer:
     return {"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": message}}
 
 
+@pytest.mark.behaviour(
+    "lifecycle.initialize.first",
+    "lifecycle.initialize.malformed",
+    "lifecycle.version.match",
+    "messages.error.method-not-found",
+)
 @pytest.mark.parametrize("revision", [*OLDER, "2025-11-25"])
 def test_before_initialize_only_ping_is_served_and_nothing_is_lost_by_asking(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path) as server:
@@ -43,12 +49,14 @@ def test_before_initialize_only_ping_is_served_and_nothing_is_lost_by_asking(tmp
         assert server.call_tool(8, "echo", {"message": "hi"})["content"] == [{"type": "text", "text": "hi"}]
 
 
+@pytest.mark.behaviour("lifecycle.version.unknown")
 def test_a_client_of_an_unknown_revision_is_offered_the_latest_handshake(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         result = server.call(1, "initialize", {**HANDSHAKE, "protocolVersion": "1999-01-01"})["result"]
         assert result["protocolVersion"] == "2025-11-25"
 
 
+@pytest.mark.behaviour("lifecycle.initialized.not-awaited")
 def test_requests_that_do_not_wait_for_initialize_find_it_done(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.send(
@@ -67,6 +75,7 @@ def test_requests_that_do_not_wait_for_initialize_find_it_done(tmp_path: Path) -
         assert {answer["id"] for answer in answers if "result" in answer} == {1, 2, 3, 4}
 
 
+@pytest.mark.behaviour("stateless.first-request")
 @pytest.mark.parametrize("first", ["tools/call", later("tools/list"), later("server/discover"), "shutdown"])
 def test_any_stateless_request_may_be_the_first(tmp_path: Path, first: str) -> None:
     with serving(tmp_path, "--log-level", "debug") as server:
@@ -85,6 +94,7 @@ def test_any_stateless_request_may_be_the_first(tmp_path: Path, first: str) -> N
         ]
 
 
+@pytest.mark.behaviour("session.closing", "messages.error.closing")
 @pytest.mark.parametrize("revision", [*OLDER, "2025-11-25", STATELESS])
 def test_while_closing_every_request_is_refused_and_what_is_under_way_ends(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path, command=ODD) as server:
@@ -116,6 +126,7 @@ def answers_meta(server: Server) -> Answer:
     return next(message["result"]["_meta"] for message in server.received if "result" in message)
 
 
+@pytest.mark.behaviour("cancellation.shutdown")
 def test_shutdown_cannot_be_cancelled(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin("2025-11-25")
@@ -126,6 +137,7 @@ def test_shutdown_cannot_be_cancelled(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
+@pytest.mark.behaviour("session.closing", "stdio.end.input")
 def test_shutdown_and_the_end_of_input_at_once_are_one_end(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin("2025-11-25")
@@ -138,6 +150,7 @@ def test_shutdown_and_the_end_of_input_at_once_are_one_end(tmp_path: Path) -> No
         assert "SessionClosed" in server.log()
 
 
+@pytest.mark.behaviour("tools.call.timeout")
 @pytest.mark.parametrize("revision", [later("2025-11-25"), STATELESS])
 def test_a_turn_that_takes_too_long_is_a_result_that_says_so(tmp_path: Path, revision: str) -> None:
     with fake_claude("replies: [{when: {contains: slow}, text: late, delay: 60}]") as claude:
@@ -152,6 +165,7 @@ def test_a_turn_that_takes_too_long_is_a_result_that_says_so(tmp_path: Path, rev
             eventually(lambda: claude.requests()[-1]["disconnected"])
 
 
+@pytest.mark.behaviour("tools.call.timeout")
 @pytest.mark.parametrize("revision", ["2025-11-25", later(STATELESS)])
 def test_a_tool_that_takes_too_long_is_a_result_that_says_so(tmp_path: Path, revision: str) -> None:
     environment = {"TELEMETRYFLOW_MCP_MCP_TOOL_TIMEOUT": "0.2", "TELEMETRYFLOW_MCP_TOOLS_THREADS": "1"}
@@ -170,6 +184,7 @@ def test_a_tool_that_takes_too_long_is_a_result_that_says_so(tmp_path: Path, rev
         assert server.call_tool(4, "echo", {"message": "x"})["isError"] is False
 
 
+@pytest.mark.behaviour("messages.error.internal", "tools.call.fault")
 @pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
 def test_what_nobody_foresaw_gets_an_error_id_that_the_log_has_and_never_its_text(
     tmp_path: Path, revision: str

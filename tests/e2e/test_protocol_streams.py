@@ -23,6 +23,7 @@ ODD = (sys.executable, str(Path(__file__).with_name("odd_server.py")), "serve")
 SERVE = (sys.executable, "-m", "tfo_mcp", "serve")
 
 
+@pytest.mark.behaviour("stdio.only-protocol")
 def test_whatever_tools_print_reaches_stderr_and_never_the_client(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin("2025-11-25")
@@ -72,6 +73,7 @@ def converse(server: Server) -> None:
         assert result["structuredContent"] == {"message": "é" * 300_000}
 
 
+@pytest.mark.behaviour("stdio.streams")
 @pytest.mark.parametrize("end", ["close", later("shutdown")])
 def test_two_sockets_serve_as_pipes_do(tmp_path: Path, end: str) -> None:
     (in_ours, in_theirs), (out_ours, out_theirs) = socket.socketpair(), socket.socketpair()
@@ -87,6 +89,7 @@ def test_two_sockets_serve_as_pipes_do(tmp_path: Path, end: str) -> None:
         assert server.wait() == 0
 
 
+@pytest.mark.behaviour("stdio.streams")
 @pytest.mark.parametrize("end", ["half-close", later("shutdown"), later("close")])
 def test_one_socket_serves_for_both(tmp_path: Path, end: str) -> None:
     ours, theirs = socket.socketpair()
@@ -118,6 +121,7 @@ def run(tmp_path: Path, redirection: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.behaviour("stdio.stderr")
 def test_a_closed_stderr_is_no_reason_not_to_serve(tmp_path: Path) -> None:
     done = run(tmp_path, "2>&-")
     assert (done.returncode, done.stdout) == (0, b'{"jsonrpc":"2.0","id":1,"result":{}}\n')
@@ -131,6 +135,7 @@ def test_a_last_line_without_its_end_is_a_line(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
+@pytest.mark.behaviour("stdio.stderr")
 def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     theirs, ours = os.pipe()
     os.set_blocking(ours, False)
@@ -158,6 +163,7 @@ def test_a_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
             assert server.wait(4) == 0
 
 
+@pytest.mark.behaviour("stdio.lines")
 def test_input_in_any_pieces_is_the_same_input(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.begin("2025-11-25")

@@ -67,6 +67,9 @@ def threads(server: Server) -> int:
     return len(list(Path(f"/proc/{server.pid}/task").iterdir()))
 
 
+@pytest.mark.behaviour(
+    "messages.answer.side-by-side", "cancellation.no-answer", "cancellation.upstream", "conversation.cancelled"
+)
 @pytest.mark.parametrize("revision", ["2025-11-25", later(STATELESS)])
 def test_a_slow_turn_delays_nobody_and_cancelled_leaves_nothing_behind(tmp_path: Path, revision: str) -> None:
     late = "{text: late, delay: 60, times: %d}"
@@ -103,6 +106,7 @@ def test_a_slow_turn_delays_nobody_and_cancelled_leaves_nothing_behind(tmp_path:
         assert threads(server) <= running + 1  # a pool may have had one to add
 
 
+@pytest.mark.behaviour("cancellation.id-free")
 def test_cancelling_frees_the_id_for_the_very_next_line(tmp_path: Path) -> None:
     with fake_claude(script(slow=1)) as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
         server.begin("2025-11-25")
@@ -118,6 +122,7 @@ def test_cancelling_frees_the_id_for_the_very_next_line(tmp_path: Path) -> None:
         assert server.receive()["id"] == "alive"
 
 
+@pytest.mark.behaviour("conversation.cancelled", "cancellation.upstream")
 def test_a_cancelled_answer_in_the_middle_leaves_the_conversation_whole(tmp_path: Path) -> None:
     with fake_claude(script(drip=1)) as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
         server.begin("2025-11-25")
@@ -131,6 +136,7 @@ def test_a_cancelled_answer_in_the_middle_leaves_the_conversation_whole(tmp_path
         assert said(claude)[-1][-1] == ("user", "dripagain")
 
 
+@pytest.mark.behaviour("conversation.turn")
 @pytest.mark.ci
 def test_two_turns_of_one_conversation_follow_each_other(tmp_path: Path) -> None:
     with fake_claude(script()) as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
@@ -144,6 +150,7 @@ def test_two_turns_of_one_conversation_follow_each_other(tmp_path: Path) -> None
         assert [len(history) for history in said(claude)] == [1, 3, 5, 7, 9]
 
 
+@pytest.mark.behaviour("conversation.survives", "conversation.continued")
 def test_a_conversation_outlives_kill_9_between_two_turns(tmp_path: Path) -> None:
     with fake_claude(script()) as claude:
         with serving(tmp_path, env=claude_at(claude.base_url)) as server:
@@ -165,6 +172,7 @@ def test_a_conversation_outlives_kill_9_between_two_turns(tmp_path: Path) -> Non
         ]
 
 
+@pytest.mark.behaviour("conversation.survives")
 @pytest.mark.parametrize("message", ["drip", later("slow")])
 def test_a_conversation_outlives_kill_9_during_a_turn(tmp_path: Path, message: str) -> None:
     with fake_claude(script(slow=1, drip=1)) as claude:
@@ -186,6 +194,7 @@ def test_a_conversation_outlives_kill_9_during_a_turn(tmp_path: Path, message: s
         assert history[2:] == [("user", f"{message}again")]
 
 
+@pytest.mark.behaviour("conversation.error", "conversation.retry")
 @pytest.mark.ci
 def test_an_upstream_that_fails_is_told_and_the_next_message_retries(tmp_path: Path) -> None:
     refused_once = "replies: [{status: 529}, {text: fine}]"

@@ -71,6 +71,7 @@ def text(result: CallToolResult) -> str:
     return block.text
 
 
+@pytest.mark.behaviour("lifecycle.client.sdk")
 @pytest.mark.parametrize("mode", MODES)
 def test_tools_are_listed_and_called_and_failures_told_apart(tmp_path: Path, mode: str) -> None:
     (tmp_path / "work").mkdir()
@@ -157,6 +158,7 @@ def test_many_calls_at_once_each_get_their_own_result(tmp_path: Path, mode: str)
     run(talk)
 
 
+@pytest.mark.behaviour("cancellation.upstream")
 @pytest.mark.parametrize("mode", ["auto", later("legacy"), later("2026-07-28")])
 def test_a_cancelled_call_ends_upstream_and_the_connection_serves_on(tmp_path: Path, mode: str) -> None:
     async def talk(claude: FakeClaude) -> None:
@@ -173,6 +175,7 @@ def test_a_cancelled_call_ends_upstream_and_the_connection_serves_on(tmp_path: P
         run(lambda: talk(claude))
 
 
+@pytest.mark.behaviour("progress.token")
 @pytest.mark.parametrize("mode", ["legacy", later("auto"), later("2026-07-28")])
 def test_who_wants_progress_gets_what_there_is(tmp_path: Path, mode: str) -> None:
     async def talk() -> None:

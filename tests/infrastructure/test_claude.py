@@ -157,6 +157,7 @@ DONE = {"type": "message_stop"}
 # --- answers ---
 
 
+@pytest.mark.behaviour("claude.response")
 def test_a_text_comes_back_with_its_model_stop_reason_and_request_id() -> None:
     with fake_claude("replies: [{text: Good morning.}]") as api:
         answer = asyncio.run(ask(service(api.base_url)))
@@ -171,6 +172,7 @@ def test_a_text_comes_back_with_its_model_stop_reason_and_request_id() -> None:
     assert (answer.request_id or "").startswith("req_")
 
 
+@pytest.mark.behaviour("claude.response")
 def test_tokens_read_from_and_written_to_the_cache_are_counted_apart() -> None:
     async def scenario() -> ClaudeResponse:
         async with raw_api(events(START, TEXT, STOP, END, DONE)) as api:
@@ -226,6 +228,7 @@ def test_a_refusal_in_words_that_cannot_be_encoded_is_a_sentence_that_can() -> N
     assert "Not \N{REPLACEMENT CHARACTER}." in str(asyncio.run(scenario()))
 
 
+@pytest.mark.behaviour("claude.response")
 def test_tool_calls_come_back_with_their_whole_input_nulls_included() -> None:
     script = "replies: [{text: Wait., tool_use: [{name: echo, input: {message: hi, none: null, deep: [{a: null}]}}]}]"
     with fake_claude(script) as api:
@@ -235,6 +238,7 @@ def test_tool_calls_come_back_with_their_whole_input_nulls_included() -> None:
     assert answer.message.stop_reason == "tool_use"
 
 
+@pytest.mark.behaviour("claude.request")
 def test_a_request_carries_the_history_the_tools_and_the_cache_mark_and_no_sampling_parameter() -> None:
     history = (
         Message("user", (Text("Hello"),)),
@@ -359,6 +363,7 @@ def test_a_tool_call_that_max_tokens_cut_comes_back_with_the_reason_and_what_the
 # --- failures ---
 
 
+@pytest.mark.behaviour("claude.retry.rate-limit", "claude.retry.server-error")
 def test_a_busy_api_is_asked_again_by_the_sdk_alone() -> None:
     script = "replies: [{status: 429, retry_after: 0.01}, {status: 529, retry_after: 0.01}, {text: At last.}]"
     with fake_claude(script) as api:
@@ -367,6 +372,7 @@ def test_a_busy_api_is_asked_again_by_the_sdk_alone() -> None:
     assert answer.message.text.endswith("At last.")
 
 
+@pytest.mark.behaviour("claude.error.client", "claude.retry.bounded")
 @pytest.mark.parametrize(
     ("status", "sentence", "counts"),
     [
@@ -416,6 +422,7 @@ def test_a_ramp_limit_passes_and_is_tried_again() -> None:
         assert [one["status"] for one in api.requests()] == [429, 200]
 
 
+@pytest.mark.behaviour("claude.retry.bounded")
 def test_a_wait_that_no_client_waits_for_is_told_at_once() -> None:
     with fake_claude("replies: [{status: 429, retry_after: 3600}]") as api:
         refused = asyncio.run(failure(service(api.base_url, retries=5)))
@@ -466,6 +473,7 @@ def test_an_address_without_a_messages_api_is_not_called_an_unknown_model() -> N
     assert "check claude.base_url" in str(asyncio.run(scenario()))
 
 
+@pytest.mark.behaviour("claude.error.client")
 def test_the_words_of_the_api_are_bounded_and_never_repeat_the_key() -> None:
     async def scenario() -> ClaudeFailure:
         said = f"bad header 'Bearer {KEY}'\n" + "x" * 10_000
@@ -479,6 +487,7 @@ def test_the_words_of_the_api_are_bounded_and_never_repeat_the_key() -> None:
     assert refused.__cause__ is refused.__context__ is None
 
 
+@pytest.mark.behaviour("claude.error.broken")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -509,6 +518,7 @@ def test_an_error_within_the_answer_has_the_status_that_it_would_have_had_before
     assert (broken.status, broken.counts, broken.request_id) == (529, True, "req_1")
 
 
+@pytest.mark.behaviour("claude.error.broken")
 @pytest.mark.parametrize(
     ("kind", "status", "counts", "sentence"),
     [
@@ -612,6 +622,7 @@ def test_an_api_that_cannot_be_reached_is_a_failure_that_counts() -> None:
     assert (unreachable.status, unreachable.counts) == (None, True)
 
 
+@pytest.mark.behaviour("claude.error.broken")
 @pytest.mark.parametrize("answer", [b"", events(START)], ids=["before the answer", "within it"])
 def test_an_api_that_falls_silent_is_a_failure_that_counts(answer: bytes) -> None:
     async def scenario() -> ClaudeFailure:
@@ -623,6 +634,7 @@ def test_an_api_that_falls_silent_is_a_failure_that_counts(answer: bytes) -> Non
     assert (silent.status, silent.counts) == (None, True)
 
 
+@pytest.mark.behaviour("claude.no-key")
 @pytest.mark.parametrize("key", [None, "", "  \n"])
 def test_without_a_key_nothing_is_sent_wherever_the_api_is(key: str | None) -> None:
     with fake_claude() as api:
@@ -657,6 +669,7 @@ async def cancelled_midway(claude: AnthropicClaude, api: FakeClaude) -> None:
     await claude.close()
 
 
+@pytest.mark.behaviour("claude.cancelled")
 @pytest.mark.parametrize("pause", ["delay: 60", "delay_between: 60"], ids=["before the answer", "within it"])
 def test_a_cancelled_request_closes_its_connection(pause: str) -> None:
     with fake_claude(f"replies: [{{text: One two., {pause}}}]") as api:
@@ -670,6 +683,7 @@ def traced() -> tuple[TracerProvider, InMemorySpanExporter]:
     return provider, exporter
 
 
+@pytest.mark.behaviour("claude.span", "claude.headers")
 def test_the_sdks_own_span_goes_to_the_given_provider_and_no_trace_context_to_the_api() -> None:
     provider, exporter = traced()
     with fake_claude() as api:
@@ -696,6 +710,7 @@ def test_the_sdks_span_ends_when_the_request_is_cancelled() -> None:
     assert (span.name, span.status.status_code) == ("anthropic.messages.create", StatusCode.UNSET)
 
 
+@pytest.mark.behaviour("claude.error.recorded", "claude.retry.bounded")
 def test_the_sdks_span_of_a_failure_has_its_attempts_and_no_exception_text() -> None:
     provider, exporter = traced()
     with fake_claude("replies: [{status: 529, text: secret, times: 2, retry_after: 0.01}]") as api:

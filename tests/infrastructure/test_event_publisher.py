@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
 from tfo_mcp.domain.events import ConversationCreated, DomainEvent, MessageAdded, ToolExecuted
 from tfo_mcp.infrastructure.events import InProcessPublisher
-
-if TYPE_CHECKING:
-    import pytest
 
 CREATED = ConversationCreated(aggregate_id="conv_1", model="m")
 ADDED = MessageAdded(aggregate_id="conv_1", position=0, role="user")
 UNWANTED = ToolExecuted(aggregate_id="call_1", tool="echo", outcome="completed", duration=0.1)
 
 
+@pytest.mark.behaviour("session.subscribers")
 def test_events_reach_their_subscribers_in_order() -> None:
     heard: list[tuple[str, DomainEvent]] = []
     publisher = InProcessPublisher(

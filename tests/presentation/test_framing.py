@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ def expected(whole: bytes) -> list[bytes | None]:
     return [line if len(line) <= LIMIT else None for line in whole.split(b"\n") if line.strip()]
 
 
+@pytest.mark.behaviour("stdio.lines")
 @given(data, st.lists(st.integers(min_value=0, max_value=1000), max_size=20))
 @example(b"123456789\n\n1\n", [3, 9, 10])
 @example(b" " * (LIMIT + 1) + b"\n", [])
@@ -56,6 +58,7 @@ def test_an_oversized_line_is_told_of_once_and_before_its_end() -> None:
     assert list(framer.end()) == []
 
 
+@pytest.mark.behaviour("stdio.lines")
 def test_the_last_line_needs_no_newline() -> None:
     assert lines_of([b"one\ntwo"]) == [b"one", b"two"]
 

@@ -32,6 +32,7 @@ def test_any_bytes_are_a_message_or_a_reason(line: bytes) -> None:
         assert outcome.message
 
 
+@pytest.mark.behaviour("messages.error.invalid-request")
 @given(envelopes)
 def test_any_object_is_taken_for_what_it_is(members: dict[str, Any]) -> None:
     outcome = parse(json.dumps(members).encode(), 100)
@@ -85,6 +86,7 @@ def test_brackets_within_strings_are_no_nesting() -> None:
     assert isinstance(parse(line, DEPTH), Notification)
 
 
+@pytest.mark.behaviour("messages.error.parse", "messages.error.invalid-request")
 @pytest.mark.parametrize(
     ("line", "code", "identifier", "reason"),
     [

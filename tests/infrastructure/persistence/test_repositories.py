@@ -136,6 +136,7 @@ def test_a_conversation_is_found_by_its_principal_only(tmp_path: Path, open_worl
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.stored")
 @either
 def test_each_save_stores_and_returns_what_is_new(tmp_path: Path, open_world: OpenWorld) -> None:
     async def scenario() -> None:
@@ -156,6 +157,7 @@ def test_each_save_stores_and_returns_what_is_new(tmp_path: Path, open_world: Op
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.fenced")
 @either
 def test_whoever_appends_to_an_older_state_is_refused_and_changes_nothing(
     tmp_path: Path, open_world: OpenWorld
@@ -297,6 +299,7 @@ def test_two_hundred_appends_at_once_all_succeed(tmp_path: Path, open_world: Ope
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("session.stored")
 @either
 def test_a_session_is_kept_in_its_newest_state_with_all_its_events(tmp_path: Path, open_world: OpenWorld) -> None:
     async def scenario() -> None:

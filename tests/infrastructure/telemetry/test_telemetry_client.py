@@ -25,6 +25,7 @@ def telemetry_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("tfo-telemetry")]
 
 
+@pytest.mark.behaviour("telemetry.client.states")
 def test_the_machine_has_the_diagram_s_edges_and_those_of_the_design() -> None:
     edges = {(state.name, following.name) for (state, _), following in TELEMETRY_TRANSITIONS.items()}
     assert edges == {
@@ -40,11 +41,13 @@ def test_the_machine_has_the_diagram_s_edges_and_those_of_the_design() -> None:
     }
 
 
+@pytest.mark.behaviour("telemetry.client.disabled")
 def test_telemetry_that_is_off_is_a_null_object() -> None:
     assert isinstance(make_telemetry(TelemetryOptions(enabled=False)), NullTelemetry)
     assert isinstance(make_telemetry(TelemetryOptions()), MCPTelemetryClient)
 
 
+@pytest.mark.behaviour("telemetry.client.ready", "telemetry.client.flush", "telemetry.client.shutdown")
 def test_a_client_goes_from_initializing_over_ready_to_closed() -> None:
     with receiving("grpc") as receiver:
         client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint))
@@ -61,6 +64,7 @@ def test_a_client_goes_from_initializing_over_ready_to_closed() -> None:
         assert not client.flush(DEADLINE)
 
 
+@pytest.mark.behaviour("telemetry.client.ready")
 def test_a_client_becomes_ready_with_no_collector_in_sight() -> None:
     client = MCPTelemetryClient(TelemetryOptions(endpoint="http://127.0.0.1:1"))
     client.start()
@@ -71,6 +75,7 @@ def test_a_client_becomes_ready_with_no_collector_in_sight() -> None:
     client.shutdown(0.1)
 
 
+@pytest.mark.behaviour("telemetry.client.failed")
 def test_a_client_that_cannot_initialize_is_disabled_and_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,6 +91,7 @@ def test_a_client_that_cannot_initialize_is_disabled_and_says_why(
     assert client.state is TelemetryState.DISABLED
 
 
+@pytest.mark.behaviour("telemetry.client.created")
 def test_making_a_client_and_recording_imports_nothing_heavy_and_starts_no_thread() -> None:
     program = """
 import json, sys, threading
@@ -102,6 +108,7 @@ print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), thre
     assert threads == 1
 
 
+@pytest.mark.behaviour("telemetry.client.created")
 def test_what_was_recorded_before_the_start_is_exported_after_it() -> None:
     with receiving("http") as receiver:
         client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint, protocol="http"))
@@ -127,6 +134,7 @@ def test_a_shutdown_with_nothing_to_export_starts_nothing() -> None:
         assert receiver.seen == []
 
 
+@pytest.mark.behaviour("telemetry.unasked")
 def test_without_an_endpoint_everything_works_and_nothing_is_encoded() -> None:
     client = MCPTelemetryClient(TelemetryOptions())
     client.start()
@@ -137,6 +145,7 @@ def test_without_an_endpoint_everything_works_and_nothing_is_encoded() -> None:
     client.span("request", "late").end("completed")
 
 
+@pytest.mark.behaviour("telemetry.client.flush", "telemetry.client.shutdown")
 def test_a_shutdown_overtakes_a_flush() -> None:
     with receiving("grpc") as receiver:
         endpoint = receiver.endpoint
@@ -155,6 +164,7 @@ def test_a_shutdown_overtakes_a_flush() -> None:
     assert client.state is TelemetryState.CLOSED
 
 
+@pytest.mark.behaviour("session.measured")
 def test_sessions_count_in_and_out_and_leave_their_duration() -> None:
     session = Session()
     session.initialize(protocol_version="2025-11-25", client_name="test", client_version="1")

@@ -44,6 +44,9 @@ def value(receiver: Receiver, metric: str, **attributes: str) -> float | None:
     return found[0] if found else None
 
 
+@pytest.mark.behaviour(
+    "telemetry.serialized", "telemetry.attributes", "telemetry.timestamps", "telemetry.context", "telemetry.tool.event"
+)
 @BOTH
 def test_a_tool_call_arrives_whole(wire: Wire) -> None:
     with receiving(wire) as receiver:
@@ -127,6 +130,7 @@ def test_a_tool_call_arrives_whole(wire: Wire) -> None:
         ]
 
 
+@pytest.mark.behaviour("telemetry.serialized", "telemetry.tool.counted", "telemetry.rejected.counted")
 @BOTH
 def test_metrics_arrive_whole_and_cumulative(wire: Wire) -> None:
     with receiving(wire) as receiver:
@@ -165,6 +169,7 @@ def test_metrics_are_exported_every_interval_without_being_asked() -> None:
         client.shutdown(DEADLINE)
 
 
+@pytest.mark.behaviour("telemetry.batched")
 def test_spans_are_exported_together_after_a_short_delay_without_being_asked() -> None:
     with receiving("http") as receiver:
         client = a_client(receiver, "http", export_delay=0.3, metric_interval=3600)
@@ -176,6 +181,7 @@ def test_spans_are_exported_together_after_a_short_delay_without_being_asked() -
         client.shutdown(DEADLINE)
 
 
+@pytest.mark.behaviour("telemetry.batched")
 def test_no_export_holds_more_than_a_batch() -> None:
     with receiving("http") as receiver:
         client = a_client(receiver, "http", batch_size=10)
@@ -186,6 +192,7 @@ def test_no_export_holds_more_than_a_batch() -> None:
         assert sum(seen.path == "/v1/traces" for seen in receiver.seen) == 4
 
 
+@pytest.mark.behaviour("telemetry.sent")
 @BOTH
 def test_every_export_carries_the_configured_headers(wire: Wire) -> None:
     with receiving(wire) as receiver:
@@ -209,6 +216,7 @@ def test_every_export_carries_the_configured_headers(wire: Wire) -> None:
         assert all(wanted.items() <= seen.headers.items() for seen in receiver.seen)
 
 
+@pytest.mark.behaviour("telemetry.sent")
 @pytest.mark.parametrize(("secret", "version"), [(None, "v1"), ("tfs_2", "v2")])
 def test_over_http_a_complete_key_goes_to_the_authenticated_path(secret: str | None, version: str) -> None:
     with receiving("http") as receiver:
@@ -226,6 +234,7 @@ def test_a_path_of_the_endpoint_is_kept() -> None:
         assert {seen.path for seen in receiver.seen} == {"/otlp/v1/traces", "/otlp/v1/metrics"}
 
 
+@pytest.mark.behaviour("telemetry.compressed")
 @pytest.mark.parametrize("compression", [True, False])
 def test_what_is_sent_over_http_is_compressed_if_so_set(compression: bool) -> None:  # noqa: FBT001  # a parameter
     with receiving("http") as receiver:
@@ -236,6 +245,7 @@ def test_what_is_sent_over_http_is_compressed_if_so_set(compression: bool) -> No
         assert {seen.headers.get("content-encoding") for seen in receiver.seen} == {"gzip" if compression else None}
 
 
+@pytest.mark.behaviour("telemetry.compressed")
 def test_a_collector_that_cannot_read_gzip_gets_it_plain_and_this_is_remembered() -> None:
     with receiving("http", reads_gzip=False) as receiver:
         client = a_client(receiver, "http")
@@ -249,6 +259,7 @@ def test_a_collector_that_cannot_read_gzip_gets_it_plain_and_this_is_remembered(
         assert set(encodings[2:]) == {None}
 
 
+@pytest.mark.behaviour("telemetry.retried")
 @pytest.mark.parametrize(
     ("wire", "status"),
     [
@@ -275,6 +286,7 @@ def test_a_failure_that_may_pass_is_tried_again_and_loses_nothing(wire: Wire, st
         assert {point["attributes"]["error.type"] for point in failures} == {str(status)}
 
 
+@pytest.mark.behaviour("telemetry.retried")
 @pytest.mark.parametrize(
     ("wire", "status"),
     [
@@ -393,6 +405,7 @@ def test_a_collector_that_recovers_during_the_shutdown_still_gets_everything() -
         assert len(receiver.spans()) == 1
 
 
+@pytest.mark.behaviour("telemetry.retried")
 @BOTH
 def test_spans_recorded_while_the_collector_was_down_arrive_once_it_is_up(
     wire: Wire, caplog: pytest.LogCaptureFixture
@@ -417,6 +430,7 @@ def test_spans_recorded_while_the_collector_was_down_arrive_once_it_is_up(
     assert "the collector takes traces again" in caplog.text
 
 
+@pytest.mark.behaviour("telemetry.bounded")
 def test_a_queue_that_overflows_drops_the_oldest_spans_and_counts_them() -> None:
     port = free_port()
     client = MCPTelemetryClient(
@@ -439,6 +453,7 @@ def test_a_queue_that_overflows_drops_the_oldest_spans_and_counts_them() -> None
         assert counted.get("count") == 200
 
 
+@pytest.mark.behaviour("telemetry.validated")
 def test_text_that_protobuf_cannot_hold_and_text_that_is_too_long_still_arrive() -> None:
     with receiving("http") as receiver:
         client = a_client(receiver, "http")

@@ -13,6 +13,7 @@ from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 
 
+@pytest.mark.behaviour("telemetry.libraries")
 def test_a_library_s_span_arrives_whole_below_the_operation_around_it() -> None:
     with receiving("http") as receiver:
         client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint, protocol="http", instance_id="i"))
@@ -109,6 +110,7 @@ def test_the_provider_is_made_once_and_is_nobody_s_global_one() -> None:
     assert trace.get_tracer_provider() is not client.tracer_provider()
 
 
+@pytest.mark.behaviour("telemetry.validated")
 def test_one_span_that_cannot_be_encoded_costs_no_other_its_export() -> None:
     with receiving("http") as receiver:
         client = MCPTelemetryClient(TelemetryOptions(endpoint=receiver.endpoint, protocol="http"))

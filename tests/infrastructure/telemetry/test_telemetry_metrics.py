@@ -34,6 +34,7 @@ def sums(aggregate: Aggregate) -> dict[str, list[tuple[dict[str, AttributeValue]
     }
 
 
+@pytest.mark.behaviour("telemetry.tool.counted")
 def test_a_tool_call_counts_in_calls_and_duration_under_tool_outcome_and_error() -> None:
     aggregate = Aggregate()
     aggregate.fold(a_record("tool", "completed", 0.25, {"gen_ai.tool.name": "echo", "gen_ai.operation.name": "x"}))
@@ -49,6 +50,7 @@ def test_a_tool_call_counts_in_calls_and_duration_under_tool_outcome_and_error()
     }
 
 
+@pytest.mark.behaviour("telemetry.tool.counted", "execution.cancelled")
 @pytest.mark.parametrize(
     ("outcome", "errors"), [("completed", 0), ("invalid", 1), ("failed", 1), ("timed_out", 1), ("cancelled", 0)]
 )
@@ -77,6 +79,7 @@ def test_a_request_counts_in_the_operation_duration_and_drops_its_unbounded_attr
     assert sums(aggregate) == {"mcp.server.operation.duration": [({**bounded, "outcome": "completed"}, 0.5)]}
 
 
+@pytest.mark.behaviour("claude.measured")
 def test_a_request_to_claude_counts_duration_and_tokens_by_type() -> None:
     aggregate = Aggregate()
     chat = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "anthropic"}
@@ -94,6 +97,7 @@ def test_a_request_to_claude_counts_duration_and_tokens_by_type() -> None:
     }
 
 
+@pytest.mark.behaviour("claude.measured")
 def test_a_model_that_never_answered_becomes_no_label() -> None:
     aggregate = Aggregate()
     aggregate.fold(
@@ -112,6 +116,7 @@ def test_a_value_on_a_bound_falls_into_the_bucket_below_it() -> None:
     assert point.sum == pytest.approx(601.026)
 
 
+@pytest.mark.behaviour("telemetry.attributes")
 def test_attribute_sets_beyond_the_cap_are_counted_together_as_overflow() -> None:
     aggregate = Aggregate(max_label_sets=3)
     for number in range(10):
@@ -133,6 +138,7 @@ def test_a_snapshot_does_not_change_with_what_comes_after_it() -> None:
     assert [sum(point.counts) for _, (point,) in snapshot if isinstance(point, Histogram)] == [1]
 
 
+@pytest.mark.behaviour("telemetry.bounded")
 def test_a_full_ring_drops_spans_and_counts_them_while_every_call_is_counted_exactly() -> None:
     aggregate = Aggregate()
     recorder = Recorder(aggregate, 100)

@@ -61,6 +61,7 @@ def collector_before(receiver: Receiver, protocol: Literal["grpc", "http"], log:
             process.terminate()
 
 
+@pytest.mark.behaviour("telemetry.collector")
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("compression", [True, False])
 def test_all_three_signals_pass_a_real_collector(

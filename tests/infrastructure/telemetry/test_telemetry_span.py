@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+
+import pytest
 
 from tfo_mcp.application.ports import Carried, TraceContext
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
@@ -9,9 +10,6 @@ from tfo_mcp.infrastructure.telemetry.client import NullTelemetry
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
 from tfo_mcp.infrastructure.telemetry.span import RecordingSpan
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def new_recorder() -> Recorder:
@@ -24,6 +22,7 @@ def only(items: list[Item]) -> Record:
     return item
 
 
+@pytest.mark.behaviour("telemetry.attributes", "telemetry.timestamps")
 def test_a_span_ends_as_one_record_with_all_that_became_known() -> None:
     recorder = new_recorder()
     parent = TraceContext(7, 8)
@@ -77,6 +76,7 @@ def test_the_caller_s_attributes_stay_as_they_were() -> None:
     assert attributes == {"gen_ai.tool.name": "echo"}
 
 
+@pytest.mark.behaviour("telemetry.timestamps")
 def test_a_wall_clock_that_jumps_back_gives_no_negative_duration(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = new_recorder()
     span = RecordingSpan(recorder, "request", "ping", None, {})
@@ -88,6 +88,7 @@ def test_a_wall_clock_that_jumps_back_gives_no_negative_duration(monkeypatch: py
     assert record.events[0][0] >= record.start_ns
 
 
+@pytest.mark.behaviour("telemetry.client.disabled")
 def test_a_null_span_hands_the_trace_on_and_records_nothing() -> None:
     telemetry = NullTelemetry()
     parent = TraceContext(7, 8)

@@ -46,6 +46,7 @@ UNREACHABLE = pytest.mark.parametrize("collector", [refusing, black_hole, full_b
 BOTH = pytest.mark.parametrize("wire", ["grpc", "http"])
 
 
+@pytest.mark.behaviour("telemetry.never-waits", "telemetry.client.shutdown")
 @UNREACHABLE
 @BOTH
 def test_a_shutdown_ends_within_its_budget_whatever_the_collector_does(
@@ -91,6 +92,7 @@ print(time.monotonic() - started, flush=True)
             assert shutdown_took < 0.9
 
 
+@pytest.mark.behaviour("telemetry.never-waits")
 @BOTH
 def test_recording_never_waits_for_a_collector_that_hangs(wire: Wire) -> None:
     with black_hole() as endpoint:

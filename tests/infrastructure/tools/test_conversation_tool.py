@@ -70,6 +70,7 @@ def test_every_argument_reaches_the_conversation() -> None:
     assert sent == [SendMessage(**arguments)]
 
 
+@pytest.mark.behaviour("conversation.result", "tools.call.structured")
 def test_the_result_has_the_text_with_the_id_to_continue_and_fits_its_schema() -> None:
     sent, result = called(turn("Hello, you."), message="Hello")
     assert sent == [SendMessage("Hello")]

@@ -59,6 +59,7 @@ def open_descriptors() -> set[str]:
     return set(os.listdir("/dev/fd"))  # noqa: PTH208  # pathlib would ask for the status of a descriptor that is gone
 
 
+@pytest.mark.behaviour("tools.access.roots")
 @pytest.mark.parametrize(
     "path",
     [
@@ -151,6 +152,7 @@ def test_no_path_leads_outside(tmp_path: Path, path: str) -> None:
     assert open_descriptors() <= before
 
 
+@pytest.mark.behaviour("tools.access.roots")
 @pytest.mark.parametrize(
     ("path", "content"),
     [
@@ -197,6 +199,7 @@ def test_a_root_that_is_a_link_goes_by_both_its_names(tmp_path: Path) -> None:
         assert bench.run("read_file", path=path).text == "hello"
 
 
+@pytest.mark.behaviour("tools.access.own-files")
 @pytest.mark.parametrize(
     "path",
     [
@@ -229,6 +232,7 @@ def test_the_servers_own_files_are_refused_whatever_they_are_called(tmp_path: Pa
         assert "is one of the server's own files" in result.text
 
 
+@pytest.mark.behaviour("tools.access.own-files")
 def test_the_servers_own_files_appear_in_no_listing(tmp_path: Path) -> None:
     world = World(tmp_path)
     (world.root / "hard-link-of-the-configuration").hardlink_to(world.outside / "config.yaml")
@@ -389,6 +393,7 @@ def test_a_folder_swapped_for_a_link_between_look_and_opening_is_not_entered(
         pass
 
 
+@pytest.mark.behaviour("tools.access.roots")
 def test_a_component_swapped_in_a_tight_loop_never_leads_outside(tmp_path: Path) -> None:
     world = World(tmp_path)
     (world.root / "sub" / "secret.txt").write_text("harmless")

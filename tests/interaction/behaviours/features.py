@@ -1,0 +1,179 @@
+"""What a server may offer beside tools, and what it may ask of its client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from interaction.behaviour import Behaviour
+
+_SOON = "arrives with resources, prompts and completion"
+_LOGGING = "arrives with logging for clients"
+_OPTIONAL = "optional; "
+
+OFFERS: Sequence[Behaviour] = (
+    Behaviour(
+        "resources.list",
+        "MCP 2025-11-25 server/resources; diagrams: Session State Machine",
+        "`resources/list` gives each resource a URI, a name and a type.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.templates.list",
+        "MCP 2025-11-25 server/resources",
+        "`resources/templates/list` gives the URI templates of files and conversations.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.read",
+        "MCP 2025-11-25 server/resources; diagrams: Session State Machine",
+        "`resources/read` gives the contents of a resource under its URI, with a type.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.read.unknown",
+        "docs/reference/errors.md; MCP 2026-07-28 server/resources",
+        "A resource that is not there is -32602, naming its URI.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.read.not-found-code",
+        "MCP 2025-11-25 server/resources",
+        "In a revision with a handshake a resource that is not there is -32002.",
+        gap="-32602 in every revision: the newest one has retired -32002",
+    ),
+    Behaviour(
+        "resources.read.file-roots",
+        "MCP 2025-11-25 server/resources; SECURITY.md",
+        "`file:///…` reaches what is inside the roots; no spelling of a URI leads outside.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.read.config",
+        "README.md; SECURITY.md",
+        "`config://server` shows every setting in force, and no secret.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.read.health",
+        "README.md",
+        "`status://health` says how storage, telemetry and Claude really are.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.read.conversation",
+        "diagrams: System Overview",
+        "`conversation://{id}` gives the conversation as storage has it, to its own principal only.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "resources.list.changed",
+        "MCP 2025-11-25 server/resources",
+        "A change of the resources is notified.",
+        gap=_OPTIONAL + "what is listed does not change while the server runs",
+    ),
+    Behaviour(
+        "resources.subscribe",
+        "MCP 2025-11-25 server/resources",
+        "A client may subscribe to changes of a resource.",
+        gap=_OPTIONAL + "not announced, and so -32601",
+    ),
+    Behaviour(
+        "prompts.list",
+        "MCP 2025-11-25 server/prompts; diagrams: Session State Machine",
+        "`prompts/list` gives each prompt a name, a description and its arguments.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "prompts.get",
+        "MCP 2025-11-25 server/prompts; diagrams: Session State Machine",
+        "`prompts/get` gives the messages of a prompt with its arguments filled in.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "prompts.get.invalid",
+        "MCP 2025-11-25 server/prompts",
+        "An unknown prompt and a required argument that is missing are -32602, naming it.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "prompts.list.changed",
+        "MCP 2025-11-25 server/prompts",
+        "A change of the prompts is notified.",
+        gap=_OPTIONAL + "they do not change while the server runs",
+    ),
+    Behaviour(
+        "completion.complete",
+        "MCP 2025-11-25 server/utilities/completion",
+        "`completion/complete` offers at most 100 values for a prompt's argument or a template's variable.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "completion.invalid",
+        "MCP 2025-11-25 server/utilities/completion",
+        "A reference to what does not exist is -32602.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "pagination.pages",
+        "MCP 2025-11-25 server/utilities/pagination",
+        "A list too long for one page comes in pages, by opaque cursors, each item once.",
+        gap=_SOON,
+    ),
+    Behaviour(
+        "logging.level",
+        "MCP 2025-11-25 server/utilities/logging",
+        "After `logging/setLevel` the client gets log messages from this level up.",
+        gap=_LOGGING,
+    ),
+    Behaviour(
+        "logging.level.invalid",
+        "MCP 2025-11-25 server/utilities/logging",
+        "A level that is none is -32602.",
+        gap=_LOGGING,
+    ),
+    Behaviour(
+        "logging.messages.no-secrets",
+        "MCP 2025-11-25 server/utilities/logging",
+        "Log messages to a client hold no secrets and no exception's text.",
+        gap=_LOGGING,
+    ),
+    Behaviour(
+        "logging.per-request",
+        "MCP 2026-07-28 server/utilities/logging",
+        "A stateless request may ask for log messages of its own.",
+        gap=_OPTIONAL + "logging is not announced there, and is on its way out of the protocol",
+    ),
+)
+
+CLIENT: Sequence[Behaviour] = (
+    Behaviour(
+        "client.sampling",
+        "MCP 2025-11-25 client/sampling",
+        "The server asks the client's model.",
+        gap=_OPTIONAL + "the server asks Claude itself",
+    ),
+    Behaviour(
+        "client.elicitation",
+        "MCP 2025-11-25 client/elicitation",
+        "The server asks the user through the client.",
+        gap=_OPTIONAL + "no tool of the server's own needs it",
+    ),
+    Behaviour(
+        "client.roots",
+        "MCP 2025-11-25 client/roots",
+        "The server asks for the client's roots.",
+        gap=_OPTIONAL + "roots are configured on the server, and a client's never widen them",
+    ),
+    Behaviour(
+        "client.subscriptions",
+        "MCP 2026-07-28 basic/patterns/subscriptions",
+        "A stateless client listens for changes.",
+        gap=_OPTIONAL + "nothing that is offered changes while the server runs",
+    ),
+    Behaviour(
+        "client.tasks",
+        "MCP 2025-11-25 basic/utilities/tasks; SEP-2663",
+        "A long call runs as a task that is asked for later.",
+        gap=_OPTIONAL + "experimental in the protocol; arrives, if at all, with durable turns",
+    ),
+)

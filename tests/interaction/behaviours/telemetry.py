@@ -1,0 +1,171 @@
+"""What the server records of itself, and how that reaches a collector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from interaction.behaviour import Behaviour
+
+TELEMETRY: Sequence[Behaviour] = (
+    Behaviour(
+        "telemetry.request.recorded",
+        "diagrams: Telemetry Recording Flow; OpenTelemetry semantic conventions",
+        "Every request is one span with its method, id, revision and session, however it ends.",
+    ),
+    Behaviour(
+        "telemetry.request.trace-context",
+        "SEP-414",
+        "A request whose `_meta` has a `traceparent` is recorded below the client's own span.",
+    ),
+    Behaviour(
+        "telemetry.rejected.counted",
+        "diagrams: Error Handling Flow",
+        "What never becomes a request is counted by its reason.",
+    ),
+    Behaviour(
+        "telemetry.tool.span",
+        "diagrams: Telemetry Recording Flow; diagrams: Tool Execution",
+        "A tool call is `tools.execute` below `tools/call {tool}`, in one trace, and says how it ended.",
+    ),
+    Behaviour(
+        "telemetry.tool.event",
+        "diagrams: Telemetry Recording Flow",
+        "The span of a tool call has the event `completed`, or `error` where it failed.",
+    ),
+    Behaviour(
+        "telemetry.tool.counted",
+        "diagrams: Telemetry Recording Flow",
+        "A call counts in `mcp.tools.calls` and `mcp.tools.duration`, and one that failed in `mcp.tools.errors` too.",
+    ),
+    Behaviour(
+        "telemetry.tool.logged",
+        "diagrams: Tool Execution",
+        "A call that has ended is an event in the log, with tool, outcome and duration, and without contents.",
+    ),
+    Behaviour(
+        "telemetry.attributes",
+        "diagrams: Telemetry Flow",
+        "A span arrives with its own attributes, and those of a metric are bounded.",
+    ),
+    Behaviour(
+        "telemetry.timestamps",
+        "diagrams: Telemetry Flow",
+        "A span has the time of its start and a duration, which no clock that jumps makes negative.",
+    ),
+    Behaviour(
+        "telemetry.validated",
+        "diagrams: Telemetry Flow",
+        "What a span cannot hold is mended or cut, and one that cannot be sent costs no other its export.",
+    ),
+    Behaviour(
+        "telemetry.context",
+        "diagrams: Telemetry Flow",
+        "Everything arrives with the resource that names service, version, instance and environment.",
+    ),
+    Behaviour(
+        "telemetry.batched",
+        "diagrams: Telemetry Flow",
+        "Spans are exported together, after a short delay and never more than a batch at a time.",
+    ),
+    Behaviour(
+        "telemetry.bounded",
+        "diagrams: Telemetry Flow",
+        "When there is too much, spans go and are counted; counters count every call.",
+    ),
+    Behaviour(
+        "telemetry.serialized",
+        "diagrams: Telemetry Flow; OpenTelemetry protocol",
+        "Spans and metrics arrive whole, over gRPC and over HTTP.",
+    ),
+    Behaviour(
+        "telemetry.compressed",
+        "diagrams: Telemetry Flow",
+        "What is sent is compressed if so set; a collector that cannot read that gets it plain from then on.",
+    ),
+    Behaviour(
+        "telemetry.sent",
+        "diagrams: Telemetry Flow; diagrams: Context Diagram",
+        "Every export carries the configured headers, and a complete key goes to the authenticated path.",
+    ),
+    Behaviour(
+        "telemetry.retried",
+        "diagrams: Telemetry Flow; OpenTelemetry protocol",
+        "A failure that may pass is tried again and loses nothing; a refusal for good is dropped, counted and logged.",
+    ),
+    Behaviour(
+        "telemetry.collector",
+        "diagrams: Context Diagram",
+        "A real collector takes what is sent, and passes it on unchanged.",
+    ),
+    Behaviour(
+        "telemetry.unasked",
+        "SECURITY.md",
+        "Without an endpoint nothing is encoded and nothing is sent anywhere.",
+    ),
+    Behaviour(
+        "telemetry.never-waits",
+        "README.md",
+        "Neither recording nor the end waits for a collector that hangs.",
+    ),
+    Behaviour(
+        "telemetry.libraries",
+        "diagrams: Tool Execution",
+        "The spans of libraries arrive below the operation around them.",
+    ),
+    Behaviour(
+        "telemetry.logs",
+        "OpenTelemetry protocol",
+        "Log records are exported with the ids of their trace.",
+        gap="arrives with logs over OTLP",
+    ),
+    Behaviour(
+        "telemetry.error-records",
+        "diagrams: Claude API Integration Flow",
+        "Each error is a record of its own beside the span that it belongs to.",
+        gap="arrives with logs over OTLP",
+    ),
+    Behaviour(
+        "telemetry.tracestate",
+        "SEP-414",
+        "A client's `tracestate` and `baggage` are handed on.",
+        gap="arrives with logs over OTLP",
+    ),
+)
+
+CLIENT: Sequence[Behaviour] = (
+    Behaviour(
+        "telemetry.client.states",
+        "diagrams: Telemetry Client State Machine; diagrams: Overview",
+        "The telemetry client takes the edges that are drawn, those to ShuttingDown, and no others.",
+    ),
+    Behaviour(
+        "telemetry.client.disabled",
+        "diagrams: Telemetry Client State Machine",
+        "Telemetry that is off records nothing, starts nothing, and hands traces on.",
+    ),
+    Behaviour(
+        "telemetry.client.created",
+        "diagrams: Telemetry Client State Machine",
+        "Telemetry that is on records from its creation on, before anything heavy is imported.",
+    ),
+    Behaviour(
+        "telemetry.client.ready",
+        "diagrams: Telemetry Client State Machine",
+        "It becomes ready with or without a collector in sight.",
+    ),
+    Behaviour(
+        "telemetry.client.failed",
+        "diagrams: Telemetry Client State Machine",
+        "A client that cannot initialize is disabled and says why.",
+    ),
+    Behaviour(
+        "telemetry.client.flush",
+        "diagrams: Telemetry Client State Machine",
+        "A flush sends what waits, and leads back to Ready; a shutdown overtakes it.",
+    ),
+    Behaviour(
+        "telemetry.client.shutdown",
+        "diagrams: Telemetry Client State Machine",
+        "A shutdown sends what waits, within its budget, and leaves no thread behind.",
+    ),
+)
