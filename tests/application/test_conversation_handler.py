@@ -435,6 +435,7 @@ def test_a_cancelled_request_to_claude_is_no_error() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.behaviour("conversation.max-retries", "conversation.closed")
 def test_failures_in_a_row_close_the_conversation_and_it_can_still_be_read() -> None:
     async def scenario() -> None:
         world = World(*[ClaudeFailure("overloaded", status=529, counts=True) for _ in range(3)])

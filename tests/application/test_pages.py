@@ -14,6 +14,7 @@ def name(item: str) -> str:
     return item
 
 
+@pytest.mark.behaviour("pagination.pages")
 @given(items=names, size=st.integers(1, 8))
 def test_all_pages_together_are_the_list(items: list[str], size: int) -> None:
     seen: list[str] = []

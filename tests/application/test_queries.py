@@ -214,6 +214,7 @@ def conversations(repository: InMemoryConversations, max_bytes: int = 100_000) -
     return World(ResourceRegistry([], [ConversationResources(repository, max_bytes=max_bytes).template()]))
 
 
+@pytest.mark.behaviour("resources.read.conversation")
 def test_a_conversation_of_somebody_else_is_unknown() -> None:
     async def scenario() -> None:
         repository = InMemoryConversations()

@@ -34,6 +34,7 @@ class World:
         return [event for event, _ in self.telemetry.session_events]
 
 
+@pytest.mark.behaviour("session.measured")
 def test_telemetry_is_told_once_of_the_beginning_and_once_of_the_end() -> None:
     world = World()
     asyncio.run(world.handler.initialize(HELLO, world.info))
@@ -49,6 +50,7 @@ def test_a_session_that_never_began_does_not_end_for_telemetry() -> None:
     assert world.told == []
 
 
+@pytest.mark.behaviour("session.failed")
 def test_a_session_whose_initialization_fails_is_over_for_telemetry_too() -> None:
     class Broken:
         def save(self, session: Session, events: Sequence[DomainEvent]) -> None:

@@ -38,6 +38,7 @@ class World:
         return self._plain(arguments, context)
 
 
+@pytest.mark.behaviour("tools.acting.intent")
 @EVERY_MODE
 def test_what_a_tool_is_about_to_do_is_committed_before_it_runs_and_concluded_after(mode: ToolMode) -> None:
     world = World(mode)
@@ -54,6 +55,7 @@ def test_what_a_tool_is_about_to_do_is_committed_before_it_runs_and_concluded_af
     assert (row.outcome, row.error_type) == ("completed", None)
 
 
+@pytest.mark.behaviour("tools.acting.intent")
 @EVERY_MODE
 def test_a_tool_whose_intent_cannot_be_committed_does_not_run(mode: ToolMode) -> None:
     world = World(mode)

@@ -72,6 +72,7 @@ WAYS: Mapping[str, Callable[[Server], None]] = {
 }
 
 
+@pytest.mark.behaviour("tools.acting.processes", "tools.call.timeout")
 @SANDBOXES
 def test_none_survives_a_timeout(tmp_path: Path, sandbox: str) -> None:
     program, word = family(tmp_path)
@@ -86,6 +87,7 @@ def test_none_survives_a_timeout(tmp_path: Path, sandbox: str) -> None:
         eventually(lambda: processes(word) == set())
 
 
+@pytest.mark.behaviour("tools.acting.processes", "cancellation.no-answer")
 @SANDBOXES
 def test_none_survives_a_cancellation(tmp_path: Path, sandbox: str) -> None:
     program, word = family(tmp_path)
@@ -100,6 +102,7 @@ def test_none_survives_a_cancellation(tmp_path: Path, sandbox: str) -> None:
         assert server.receive()["id"] == "alive"
 
 
+@pytest.mark.behaviour("tools.acting.processes")
 @SANDBOXES
 def test_none_survives_its_program(tmp_path: Path, sandbox: str) -> None:
     word = family(tmp_path)[1]
@@ -113,6 +116,7 @@ def test_none_survives_its_program(tmp_path: Path, sandbox: str) -> None:
         eventually(lambda: processes(word) == set())
 
 
+@pytest.mark.behaviour("tools.acting.processes")
 @SANDBOXES
 @pytest.mark.parametrize("way", ["end of input", "SIGTERM", later("shutdown"), later("stdout closed")])
 def test_none_survives_the_end_of_the_server(tmp_path: Path, sandbox: str, way: str) -> None:
@@ -127,6 +131,7 @@ def test_none_survives_the_end_of_the_server(tmp_path: Path, sandbox: str, way: 
         eventually(lambda: processes(word) == set())
 
 
+@pytest.mark.behaviour("tools.acting.processes")
 def test_in_the_sandbox_none_survives_a_kill_of_the_server(tmp_path: Path) -> None:
     program, word = family(tmp_path)
     with commanding(tmp_path, program, sandbox="bubblewrap") as server:

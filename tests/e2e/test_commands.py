@@ -35,6 +35,7 @@ def intents(folder: Path, columns: str) -> list[Any]:
         return database.execute(f"SELECT {columns} FROM intents ORDER BY id").fetchall()  # noqa: S608  # the test's own
 
 
+@pytest.mark.behaviour("tools.acting.execute-command")
 @SANDBOXES
 @pytest.mark.parametrize("revision", [*map(later, REVISIONS[:-2]), *REVISIONS[-2:]])
 def test_an_allowed_program_runs(tmp_path: Path, sandbox: str, revision: str) -> None:
@@ -50,6 +51,7 @@ def test_an_allowed_program_runs(tmp_path: Path, sandbox: str, revision: str) ->
         assert result["structuredContent"]["exit_code"] == 0
 
 
+@pytest.mark.behaviour("tools.acting.execute-command")
 def test_without_an_allowed_program_there_is_no_such_tool(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.initialize()
@@ -61,6 +63,7 @@ def test_without_an_allowed_program_there_is_no_such_tool(tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.behaviour("tools.list.annotations")
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "none"])
 def test_the_tool_says_what_it_may_run_and_what_holds_it_back(tmp_path: Path, sandbox: str) -> None:
     with commanding(tmp_path, "ls", "git", sandbox=sandbox) as server:
@@ -112,6 +115,7 @@ ESCAPES: Sequence[str | Sequence[str]] = (
 )
 
 
+@pytest.mark.behaviour("tools.acting.execute-command")
 @SANDBOXES
 def test_no_escape_runs_anything(tmp_path: Path, sandbox: str) -> None:
     fake, work, canary = tmp_path / "fake", tmp_path / "work", tmp_path / "work" / "canary"
@@ -129,6 +133,7 @@ def test_no_escape_runs_anything(tmp_path: Path, sandbox: str) -> None:
         assert not canary.exists()
 
 
+@pytest.mark.behaviour("tools.acting.secrets")
 @SANDBOXES
 def test_the_key_is_in_no_environment_answer_log_or_span(tmp_path: Path, sandbox: str) -> None:
     receiver = GrpcReceiver()
@@ -155,6 +160,7 @@ def test_the_key_is_in_no_environment_answer_log_or_span(tmp_path: Path, sandbox
         receiver.stop()
 
 
+@pytest.mark.behaviour("tools.acting.bounded", "messages.answer.side-by-side")
 @pytest.mark.parametrize("sandbox", ["bubblewrap", later("none")])
 def test_a_flood_stays_bounded_and_hinders_nobody(tmp_path: Path, sandbox: str) -> None:
     with commanding(tmp_path, "head", "true", sandbox=sandbox) as server:
@@ -183,6 +189,7 @@ def test_a_flood_stays_bounded_and_hinders_nobody(tmp_path: Path, sandbox: str) 
         assert server.peak_memory() - before < 40 * MIB
 
 
+@pytest.mark.behaviour("stdio.lines.kept")
 def test_a_program_that_eats_its_input_gets_none_of_the_clients(tmp_path: Path) -> None:
     with commanding(tmp_path, "cat") as server:
         server.initialize()
@@ -195,6 +202,7 @@ def test_a_program_that_eats_its_input_gets_none_of_the_clients(tmp_path: Path) 
     assert answered == {"cat", *range(20)}
 
 
+@pytest.mark.behaviour("tools.acting.bounded")
 def test_bytes_that_are_no_text_come_back_as_json(tmp_path: Path) -> None:
     with commanding(tmp_path, "head") as server:
         server.initialize()
@@ -205,6 +213,7 @@ def test_bytes_that_are_no_text_come_back_as_json(tmp_path: Path) -> None:
     assert "\ufffd" in result["structuredContent"]["stdout"]
 
 
+@pytest.mark.behaviour("tools.acting.intent")
 def test_a_command_that_kills_the_server_is_in_the_audit(tmp_path: Path) -> None:
     killer = script(tmp_path / "bin" / "killer", "kill -9 $PPID")
     with commanding(tmp_path, killer) as server:
@@ -219,6 +228,7 @@ def test_a_command_that_kills_the_server_is_in_the_audit(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.behaviour("tools.acting.intent")
 def test_each_call_of_a_tool_that_acts_is_in_the_audit_with_its_outcome_and_without_contents(tmp_path: Path) -> None:
     with commanding(tmp_path, "ls", "sleep") as server:
         server.initialize()
@@ -247,6 +257,7 @@ def test_each_call_of_a_tool_that_acts_is_in_the_audit_with_its_outcome_and_with
     assert all(b"the content" not in file.read_bytes() for file in (tmp_path / "state").iterdir())
 
 
+@pytest.mark.behaviour("tools.acting.intent")
 def test_where_the_audit_cannot_be_written_nothing_that_acts_is_done(tmp_path: Path) -> None:
     (tmp_path / "state" / "audit.db").mkdir(parents=True)
     with commanding(tmp_path, "touch") as server:
@@ -260,6 +271,7 @@ def test_where_the_audit_cannot_be_written_nothing_that_acts_is_done(tmp_path: P
         assert not server.call_tool(2, "list_directory", {})["isError"]
 
 
+@pytest.mark.behaviour("tools.acting.intent")
 def test_the_outcome_is_written_while_the_server_runs_on(tmp_path: Path) -> None:
     with commanding(tmp_path, "ls") as server:
         server.initialize()

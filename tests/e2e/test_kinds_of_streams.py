@@ -95,6 +95,7 @@ def log_of(tmp_path: Path) -> str:
 # --- files ---
 
 
+@pytest.mark.behaviour("stdio.streams", "stdio.lines")
 def test_a_file_is_answered_into_a_file_to_its_last_line(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b'\xef\xbb\xbf\n\r\n{"jsonrpc":"2.0","id":1,"method":"ping"}\r\n[]\n' + PING.rstrip())
     (tmp_path / "out").write_bytes(b"a line of before\n")
@@ -118,6 +119,7 @@ def test_a_file_is_answered_into_a_file_to_its_last_line(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.behaviour("stdio.streams", "messages.answer.one")
 @pytest.mark.parametrize("count", [20_000, later(200_000)])
 def test_a_reader_that_is_slow_to_begin_gets_every_answer_to_a_file(tmp_path: Path, count: int) -> None:
     (tmp_path / "in").write_bytes(pings(count))
@@ -135,6 +137,7 @@ def test_a_reader_that_is_slow_to_begin_gets_every_answer_to_a_file(tmp_path: Pa
         assert process.wait(DEADLINE) == 0
 
 
+@pytest.mark.behaviour("stdio.backpressure")
 def test_a_file_is_read_no_faster_than_its_answers_are(tmp_path: Path) -> None:
     requests = [echo(number, "x" * 20_000) for number in range(500)]
     (tmp_path / "in").write_bytes(INITIALIZE + b"".join(requests))
@@ -168,6 +171,7 @@ def read_so_far(source: IO[bytes]) -> int:
     return still[-1]
 
 
+@pytest.mark.behaviour("stdio.end.input")
 def test_at_the_end_of_a_file_what_is_under_way_is_answered_and_the_process_gone_in_time(tmp_path: Path) -> None:
     never = (
         b'{"jsonrpc":"2.0","id":"never","method":"tools/call","params":{"name":"wait","arguments":{"seconds":60}}}\n'
@@ -183,6 +187,7 @@ def test_at_the_end_of_a_file_what_is_under_way_is_answered_and_the_process_gone
         assert time.monotonic() - begun < IN_TIME
 
 
+@pytest.mark.behaviour("stdio.end.signal")
 def test_a_signal_ends_in_time_what_a_file_would_keep_busy(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(INITIALIZE + b"".join(echo(number, "x" * 20_000) for number in range(500)))
     with (tmp_path / "in").open("rb") as source, started(tmp_path, source, subprocess.PIPE) as process:
@@ -195,6 +200,7 @@ def test_a_signal_ends_in_time_what_a_file_would_keep_busy(tmp_path: Path) -> No
     assert "SessionClosed" in log_of(tmp_path)
 
 
+@pytest.mark.behaviour("stdio.streams")
 def test_a_pipe_is_answered_into_a_file(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as sink, started(tmp_path, subprocess.PIPE, sink) as process:
         assert process.stdin is not None
@@ -209,6 +215,7 @@ def test_a_pipe_is_answered_into_a_file(tmp_path: Path) -> None:
 # --- devices, and none ---
 
 
+@pytest.mark.behaviour("stdio.streams")
 def test_the_null_device_is_an_input_that_ends_and_an_output_that_takes_all(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(PING)
     with Path(os.devnull).open("r+b") as null, (tmp_path / "in").open("rb") as source:
@@ -220,6 +227,7 @@ def test_the_null_device_is_an_input_that_ends_and_an_output_that_takes_all(tmp_
     assert log_of(tmp_path) == ""
 
 
+@pytest.mark.behaviour("stdio.broken-streams")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_ends_the_server_as_a_failure_and_the_log_says_so(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full, started(tmp_path, subprocess.PIPE, full) as process:
@@ -233,6 +241,7 @@ def test_a_full_disk_ends_the_server_as_a_failure_and_the_log_says_so(tmp_path: 
     assert "SessionClosed" in log_of(tmp_path)
 
 
+@pytest.mark.behaviour("stdio.broken-streams")
 @pytest.mark.parametrize(
     ("redirection", "code", "said"),
     [
@@ -252,6 +261,7 @@ def test_a_stream_that_is_closed_from_the_start_is_an_end(
     assert (json.loads(done.stderr)["event"] if done.stderr else "") == said
 
 
+@pytest.mark.behaviour("stdio.broken-streams")
 def test_a_reader_that_goes_away_is_an_end_and_no_failure(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(pings(20_000))
     with (tmp_path / "in").open("rb") as source, started(tmp_path, source, subprocess.PIPE) as process:
@@ -275,6 +285,7 @@ main(["serve"])
 """What is left on Windows: asyncio's own loop, and threads for pipes too."""
 
 
+@pytest.mark.behaviour("stdio.streams", "stdio.end.input")
 @pytest.mark.parametrize("way", ["end of input", "SIGTERM", "shutdown", "nobody reads"])
 def test_pipes_can_be_served_by_threads_too(tmp_path: Path, way: str) -> None:
     with serving(tmp_path, command=(sys.executable, "-c", BY_THREADS)) as server:
@@ -401,6 +412,7 @@ WAYS: Mapping[str, Callable[[Server], None]] = {
 }
 
 
+@pytest.mark.behaviour("stdio.streams", "stdio.terminal")
 @pytest.mark.parametrize("way", [type_end_of_file, type_interrupt, *map(later, (terminate, hang_up, shut_down))])
 @pytest.mark.parametrize("revision", ["2025-11-25", later(STATELESS)])
 def test_a_person_is_served_and_the_terminal_left_as_it_was(
@@ -421,6 +433,7 @@ def test_a_person_is_served_and_the_terminal_left_as_it_was(
         assert "SessionClosed" in server.log()
 
 
+@pytest.mark.behaviour("stdio.terminal")
 def test_a_person_is_told_what_this_is_and_a_client_is_not(tmp_path: Path) -> None:
     with terminal() as there, on_terminal(tmp_path, there) as server:
         server.call(1, "ping")
@@ -436,6 +449,7 @@ def test_a_person_is_told_what_this_is_and_a_client_is_not(tmp_path: Path) -> No
         assert server.log() == ""
 
 
+@pytest.mark.behaviour("stdio.terminal")
 def test_a_server_that_is_killed_leaves_a_terminal_that_works(tmp_path: Path) -> None:
     with terminal() as there:
         with on_terminal(tmp_path, there) as server:
@@ -448,6 +462,7 @@ def test_a_server_that_is_killed_leaves_a_terminal_that_works(tmp_path: Path) ->
             assert cat.receive()["id"] == "still here"
 
 
+@pytest.mark.behaviour("stdio.end.input")
 @pytest.mark.parametrize("foreground", [True, False])
 def test_a_window_that_is_closed_ends_the_server(tmp_path: Path, *, foreground: bool) -> None:
     there = Terminal()
@@ -463,6 +478,7 @@ def test_a_window_that_is_closed_ends_the_server(tmp_path: Path, *, foreground: 
     assert "SessionClosed" in log_of(tmp_path)
 
 
+@pytest.mark.behaviour("stdio.backpressure")
 def test_a_terminal_whose_output_is_stopped_stops_the_reading_and_no_end(tmp_path: Path) -> None:
     limits = {"TELEMETRYFLOW_MCP_MCP_WRITE_BUFFER": "1024"}
     with terminal() as there, on_terminal(tmp_path, there, env=limits) as server:
@@ -483,6 +499,7 @@ def is_taken(fd: int) -> bool:
     return bool(select.select((), (fd,), (), 1)[1])
 
 
+@pytest.mark.behaviour("stdio.streams")
 def test_a_person_types_and_a_program_reads_the_answers(tmp_path: Path) -> None:
     with terminal() as there, on_terminal(tmp_path, there, piped=True) as server:
         assert server.call(1, "ping")["result"] == {}
@@ -491,6 +508,7 @@ def test_a_person_types_and_a_program_reads_the_answers(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
+@pytest.mark.behaviour("stdio.streams")
 def test_a_terminal_that_somebody_else_has_made_non_blocking_is_served_too(tmp_path: Path) -> None:
     there = Terminal()
     with on_terminal(tmp_path, there) as server:

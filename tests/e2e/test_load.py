@@ -79,6 +79,7 @@ def written(server: Server) -> int:
     return int(Path(f"/proc/{server.pid}/io").read_text("ascii").partition("syscw: ")[2].split()[0])
 
 
+@pytest.mark.behaviour("stdio.lines.together")
 def test_answers_that_are_ready_together_are_written_together(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.begin(STATELESS)
@@ -98,6 +99,7 @@ def test_answers_that_are_ready_together_are_written_together(tmp_path: Path) ->
         assert written(server) - before <= 8
 
 
+@pytest.mark.behaviour("stdio.garbage")
 def test_garbage_is_collected_but_not_looked_for_in_what_was_loaded(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin(STATELESS)

@@ -30,6 +30,7 @@ def log(server: Server, request_id: str, **arguments: object) -> None:
     server.call_tool(request_id, "log", arguments)
 
 
+@pytest.mark.behaviour("logging.level")
 @pytest.mark.parametrize("revision", HANDSHAKES)
 def test_a_client_gets_nothing_until_it_asks_and_then_what_is_grave_enough_in_order(
     tmp_path: Path, revision: str
@@ -52,6 +53,7 @@ def test_a_client_gets_nothing_until_it_asks_and_then_what_is_grave_enough_in_or
         ]
 
 
+@pytest.mark.behaviour("logging.level")
 @pytest.mark.parametrize(
     ("asked", "given"), [("debug", 5), ("info", 4), ("notice", 3), ("error", 2), ("alert", 0), ("emergency", 0)]
 )
@@ -72,6 +74,7 @@ def test_each_level_lets_those_above_it_through(tmp_path: Path, asked: str, give
         assert "at warning" not in own
 
 
+@pytest.mark.behaviour("logging.level")
 def test_a_later_level_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.initialize()
@@ -83,6 +86,7 @@ def test_a_later_level_takes_the_place_of_the_one_before(tmp_path: Path) -> None
             assert len(notes(server.received[before:])) == given
 
 
+@pytest.mark.behaviour("logging.level.invalid")
 @pytest.mark.parametrize("level", ["verbose", "WARNING", "", 3, None])
 def test_an_unknown_level_is_refused_and_the_known_are_named(tmp_path: Path, level: object) -> None:
     with serving(tmp_path) as server:
@@ -93,11 +97,13 @@ def test_an_unknown_level_is_refused_and_the_known_are_named(tmp_path: Path, lev
         assert server.call(2, "logging/setLevel")["error"]["code"] == -32602
 
 
+@pytest.mark.behaviour("lifecycle.initialize.first")
 def test_a_level_before_initialize_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.call(1, "logging/setLevel", {"level": "debug"})["error"]["code"] == -32600
 
 
+@pytest.mark.behaviour("logging.messages.no-secrets")
 def test_secrets_texts_of_errors_and_what_libraries_log_stay_here(tmp_path: Path) -> None:
     secret = "an-odd-key-of-a-gateway"  # noqa: S105  # nobody's
     with serving(tmp_path, command=ODD, env={"ANTHROPIC_API_KEY": secret}) as server:
@@ -120,6 +126,7 @@ def test_secrets_texts_of_errors_and_what_libraries_log_stay_here(tmp_path: Path
         eventually(lambda: "4711" in server.log())
 
 
+@pytest.mark.behaviour("logging.messages.bounded")
 @pytest.mark.parametrize("tool", ["log", "log_in_a_thread"])
 def test_what_a_client_does_not_read_is_dropped_and_counted_and_stops_no_call(tmp_path: Path, tool: str) -> None:
     with serving(tmp_path, command=ODD, env={"TELEMETRYFLOW_MCP_MCP_WRITE_BUFFER": "1024"}) as server:
@@ -139,6 +146,7 @@ def test_what_a_client_does_not_read_is_dropped_and_counted_and_stops_no_call(tm
         assert numbers == sorted(numbers)
 
 
+@pytest.mark.behaviour("logging.level", "session.closing")
 @pytest.mark.parametrize("way", ["shutdown", "end of input", later("SIGTERM")])
 def test_who_follows_sees_the_session_close_and_the_server_ends_as_ever(tmp_path: Path, way: str) -> None:
     with serving(tmp_path) as server:
@@ -158,6 +166,7 @@ def test_who_follows_sees_the_session_close_and_the_server_ends_as_ever(tmp_path
         assert "Traceback" not in server.log()
 
 
+@pytest.mark.behaviour("lifecycle.capabilities.switched-off")
 def test_what_is_switched_off_is_unknown(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD, env={"TELEMETRYFLOW_MCP_MCP_ENABLE_LOGGING": "false"}) as server:
         assert "logging" not in server.initialize()["capabilities"]
@@ -172,6 +181,7 @@ def call_with_level(server: Server, request_id: str, wanted: object, tool: str =
     return server.call(request_id, "tools/call", params)
 
 
+@pytest.mark.behaviour("stateless.era.methods")
 def test_the_stateless_revision_has_no_level_of_a_session(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.begin(STATELESS)
@@ -179,6 +189,7 @@ def test_the_stateless_revision_has_no_level_of_a_session(tmp_path: Path) -> Non
         assert server.call(2, "logging/setLevel", {"level": "debug"})["error"]["code"] == -32601
 
 
+@pytest.mark.behaviour("logging.per-request")
 @pytest.mark.parametrize("tool", ["log", "log_in_a_thread"])
 def test_a_stateless_request_that_asks_gets_its_own_records_before_its_answer(tmp_path: Path, tool: str) -> None:
     with serving(tmp_path, command=ODD) as server:
@@ -196,6 +207,7 @@ def test_a_stateless_request_that_asks_gets_its_own_records_before_its_answer(tm
         assert order == ["silent", 0, 1, 2, "asks", "silent again", "alive"]
 
 
+@pytest.mark.behaviour("logging.per-request")
 def test_of_two_stateless_requests_at_once_each_gets_what_it_asked_for(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin(STATELESS)
@@ -207,6 +219,7 @@ def test_of_two_stateless_requests_at_once_each_gets_what_it_asked_for(tmp_path:
         assert [note["level"] for note in notes(server.received)] == ["error"]
 
 
+@pytest.mark.behaviour("logging.per-request")
 def test_a_stateless_request_that_fails_has_had_its_records(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin(STATELESS)
@@ -214,6 +227,7 @@ def test_a_stateless_request_that_fails_has_had_its_records(tmp_path: Path) -> N
         assert [note["data"]["message"] for note in notes(server.received)] == ["about to fail"]
 
 
+@pytest.mark.behaviour("logging.level.invalid")
 def test_an_unknown_level_of_a_stateless_request_is_refused_and_never_a_fault(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD) as server:
         server.begin(STATELESS)
@@ -222,6 +236,7 @@ def test_an_unknown_level_of_a_stateless_request_is_refused_and_never_a_fault(tm
         assert "result" in server.call("not of MCP", "shutdown", end)  # whose params nobody else looks at
 
 
+@pytest.mark.behaviour("messages.meta.ignored")
 @pytest.mark.parametrize("revision", [HANDSHAKES[0]])
 def test_a_level_in_meta_means_nothing_before_the_stateless_revision(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path, command=ODD) as server:
@@ -232,6 +247,7 @@ def test_a_level_in_meta_means_nothing_before_the_stateless_revision(tmp_path: P
         assert notes(server.received) == []
 
 
+@pytest.mark.behaviour("lifecycle.capabilities.switched-off")
 def test_what_is_switched_off_is_so_for_stateless_requests_too(tmp_path: Path) -> None:
     with serving(tmp_path, command=ODD, env={"TELEMETRYFLOW_MCP_MCP_ENABLE_LOGGING": "false"}) as server:
         server.begin(STATELESS)

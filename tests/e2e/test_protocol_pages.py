@@ -48,6 +48,7 @@ def sized(size: int) -> dict[str, str]:
     return {"TELEMETRYFLOW_MCP_MCP_PAGE_SIZE": str(size)}
 
 
+@pytest.mark.behaviour("pagination.pages")
 @pytest.mark.parametrize("revision", NEWEST)
 @pytest.mark.parametrize("size", [1, later(2), later(3)])
 def test_a_pass_over_all_pages_gives_each_item_once_and_in_order(tmp_path: Path, size: int, revision: str) -> None:
@@ -63,6 +64,7 @@ def test_a_pass_over_all_pages_gives_each_item_once_and_in_order(tmp_path: Path,
             assert 0 < len(found[-1]) <= size
 
 
+@pytest.mark.behaviour("pagination.cursor")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_cursor_that_was_not_given_out_for_the_list_is_refused(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path, env=sized(1)) as server:
@@ -88,6 +90,7 @@ def test_a_cursor_that_was_not_given_out_for_the_list_is_refused(tmp_path: Path,
                 assert error == {"code": -32602, "message": f"unknown cursor: {cursor[:200]!r}"}
 
 
+@pytest.mark.behaviour("pagination.pages", "resources.list")
 def test_conversations_are_listed_newest_first_and_in_pages_too(tmp_path: Path) -> None:
     with fake_claude() as claude, serving(tmp_path, env={**claude_at(claude.base_url), **sized(2)}) as server:
         server.begin("2025-11-25")
@@ -111,6 +114,7 @@ def test_conversations_are_listed_newest_first_and_in_pages_too(tmp_path: Path) 
         assert [item["uri"] for item in third] == found[2]
 
 
+@pytest.mark.behaviour("resources.list")
 def test_no_more_conversations_than_twenty_are_listed(tmp_path: Path) -> None:
     with fake_claude() as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
         server.begin("2025-11-25")
@@ -158,6 +162,7 @@ def capabilities(server: Server, revision: str) -> set[str]:
     return result
 
 
+@pytest.mark.behaviour("lifecycle.capabilities.switched-off")
 @pytest.mark.parametrize("revision", NEWEST)
 @pytest.mark.parametrize("off", METHODS)
 def test_a_feature_that_is_switched_off_is_neither_promised_nor_there(tmp_path: Path, off: str, revision: str) -> None:
@@ -172,6 +177,7 @@ def test_a_feature_that_is_switched_off_is_neither_promised_nor_there(tmp_path: 
             assert answer.get("error", {}).get("code") == (-32602 if needed == off else None)
 
 
+@pytest.mark.behaviour("lifecycle.capabilities.switched-off")
 @pytest.mark.parametrize("revision", NEWEST)
 def test_with_nothing_to_complete_there_is_no_completion(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path, env=without("prompts", "resources")) as server:
@@ -179,6 +185,7 @@ def test_with_nothing_to_complete_there_is_no_completion(tmp_path: Path, revisio
         assert server.call(1, "completion/complete", COMPLETE_A_PROMPT)["error"]["code"] == -32601
 
 
+@pytest.mark.behaviour("lifecycle.capabilities.switched-off")
 def test_a_file_of_version_1_2_that_switches_tools_off_does_so(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("mcp: {enable_tools: false, protocol_version: '2024-11-05'}\n")

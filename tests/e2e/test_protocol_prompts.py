@@ -37,6 +37,7 @@ ARGUMENTS = {
 """Prompt to its arguments and whether they are required; names as version 1.2 had them, `focus` besides."""
 
 
+@pytest.mark.behaviour("prompts.list")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_prompts_are_listed_with_their_arguments(server_of: ServerOf, revision: str) -> None:
     result = server_of(revision).call(1, "prompts/list")["result"]
@@ -51,6 +52,7 @@ def test_prompts_are_listed_with_their_arguments(server_of: ServerOf, revision: 
     assert ("ttlMs" in result) == (revision == STATELESS)
 
 
+@pytest.mark.behaviour("prompts.get")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_prompt_is_one_message_of_the_user_with_all_that_was_given(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
@@ -105,6 +107,7 @@ WRONG: Mapping[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.behaviour("prompts.get.invalid")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize(("params", "why"), WRONG.values(), ids=WRONG)
 def test_a_prompt_that_cannot_be_filled_is_refused_saying_why(
@@ -115,6 +118,7 @@ def test_a_prompt_that_cannot_be_filled_is_refused_saying_why(
     assert why in error["message"]
 
 
+@pytest.mark.behaviour("prompts.get")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_blank_optional_arguments_are_left_out(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
@@ -140,6 +144,7 @@ def of_prompt(name: str) -> Answer:
 FILES = {"type": "ref/resource", "uri": "file:///{path}"}
 
 
+@pytest.mark.behaviour("completion.complete")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_values_of_prompt_arguments_are_completed_by_what_is_written(server_of: ServerOf, revision: str) -> None:
     server = server_of(revision)
@@ -174,6 +179,7 @@ NOTHING_TO_COMPLETE: Mapping[str, tuple[Answer, str, str]] = {
 }
 
 
+@pytest.mark.behaviour("completion.invalid")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize(("reference", "argument", "why"), NOTHING_TO_COMPLETE.values(), ids=NOTHING_TO_COMPLETE)
 def test_what_cannot_be_completed_is_refused_saying_why(
@@ -184,6 +190,7 @@ def test_what_cannot_be_completed_is_refused_saying_why(
     assert why in error["message"]
 
 
+@pytest.mark.behaviour("completion.complete", "completion.roots")
 @pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
 def test_paths_are_completed_inside_the_roots_by_what_can_be_read(tmp_path: Path, revision: str) -> None:
     work = tmp_path / "work"

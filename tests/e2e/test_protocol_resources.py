@@ -57,6 +57,7 @@ def uri_of(path: Path | str) -> str:
     return f"file://{quote(str(path))}"
 
 
+@pytest.mark.behaviour("resources.list", "resources.templates.list", "resources.read", "stateless.result.cache-hints")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_resources_and_templates_are_listed_as_every_revision_wants_it(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path) as server:
@@ -83,6 +84,7 @@ def test_resources_and_templates_are_listed_as_every_revision_wants_it(tmp_path:
             assert hints == (kept if revision == STATELESS else dict.fromkeys(kept))
 
 
+@pytest.mark.behaviour("lifecycle.capabilities.served")
 @pytest.mark.parametrize("revision", NEWEST)
 def test_only_what_is_kept_is_promised(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path) as server:
@@ -101,6 +103,7 @@ def test_only_what_is_kept_is_promised(tmp_path: Path, revision: str) -> None:
 # --- config://server ---
 
 
+@pytest.mark.behaviour("resources.read.config")
 def test_the_configuration_shows_every_setting_and_the_file_and_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(CONFIGURATION)
@@ -128,6 +131,7 @@ def test_the_configuration_shows_every_setting_and_the_file_and_no_secret(tmp_pa
 # --- status://health ---
 
 
+@pytest.mark.behaviour("resources.read.health")
 @pytest.mark.parametrize("revision", NEWEST)
 def test_a_server_that_lacks_nothing_is_healthy_and_says_what_it_measured(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path) as server:
@@ -151,6 +155,7 @@ def server_version(server: Server) -> str:
     return str(read_json(server, "config://server")["version"])
 
 
+@pytest.mark.behaviour("resources.read.health")
 def test_storage_that_cannot_open_makes_it_unhealthy_and_breaks_no_list(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no folder")
     with serving(tmp_path) as server:
@@ -174,6 +179,7 @@ def test_storage_that_cannot_open_makes_it_unhealthy_and_breaks_no_list(tmp_path
         eventually(lambda: read_json(server, "status://health")["status"] == "healthy")
 
 
+@pytest.mark.behaviour("resources.read.health")
 def test_a_database_that_others_keep_locked_is_degraded_at_once(tmp_path: Path) -> None:
     import sqlite3
 
@@ -191,6 +197,7 @@ def test_a_database_that_others_keep_locked_is_degraded_at_once(tmp_path: Path) 
         eventually(lambda: read_json(server, "status://health")["status"] == "healthy")
 
 
+@pytest.mark.behaviour("resources.read.health")
 def test_how_the_last_requests_to_claude_went_is_told(tmp_path: Path) -> None:
     script = "replies: [{text: fine}, {status: 401, text: refused}, {text: fine again}]"
     with fake_claude(script) as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
@@ -220,6 +227,7 @@ def test_how_the_last_requests_to_claude_went_is_told(tmp_path: Path) -> None:
         assert again["last_success_at"] > failed["last_success_at"]
 
 
+@pytest.mark.behaviour("resources.read.health")
 def test_a_collector_that_takes_nothing_degrades_it(tmp_path: Path) -> None:
     env = {"TELEMETRYFLOW_ENDPOINT": f"http://127.0.0.1:{free_port()}", "TELEMETRYFLOW_PROTOCOL": "http"}
     with serving(tmp_path, env=env) as server:
@@ -232,6 +240,7 @@ def test_a_collector_that_takes_nothing_degrades_it(tmp_path: Path) -> None:
         assert telemetry["problems"]
 
 
+@pytest.mark.behaviour("resources.read.health")
 def test_telemetry_that_is_off_is_no_illness(tmp_path: Path) -> None:
     with serving(tmp_path, env={"TELEMETRYFLOW_ENABLED": "false"}) as server:
         server.begin("2025-11-25")
@@ -296,6 +305,7 @@ def a_root_in(folder: Path) -> Path:
     return work
 
 
+@pytest.mark.behaviour("resources.read")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_file_is_given_whole_as_text_or_as_bytes(server_of: ServerOf, revision: str) -> None:
     server, work = server_of(revision)
@@ -313,6 +323,7 @@ def test_a_file_is_given_whole_as_text_or_as_bytes(server_of: ServerOf, revision
     assert read(server, "file:///" + quote(str(work / "note.txt")[1:], safe=""))["text"] == "hello\n"
 
 
+@pytest.mark.behaviour("resources.read.unknown")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_file_that_cannot_be_given_is_refused_saying_why(server_of: ServerOf, revision: str) -> None:
     server, work = server_of(revision)
@@ -369,6 +380,7 @@ ESCAPES = {
 }
 
 
+@pytest.mark.behaviour("resources.read.file-roots")
 @pytest.mark.parametrize("revision", NEWEST)
 @pytest.mark.parametrize("uri", ESCAPES.values(), ids=ESCAPES)
 def test_no_uri_leads_out_of_the_roots(server_of: ServerOf, uri: str, revision: str) -> None:
@@ -385,6 +397,7 @@ UNKNOWN = (
 )  # fmt: skip
 
 
+@pytest.mark.behaviour("resources.read.unknown")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_an_unknown_uri_is_refused_naming_it(server_of: ServerOf, revision: str) -> None:
     server, _ = server_of(revision)
@@ -397,12 +410,14 @@ def test_an_unknown_uri_is_refused_naming_it(server_of: ServerOf, revision: str)
         assert "uri" in error["message"]
 
 
+@pytest.mark.behaviour("resources.read.file-roots")
 def test_without_roots_no_file_is_given(tmp_path: Path) -> None:
     with serving(tmp_path, cwd=Path("/")) as server:
         server.begin("2025-11-25")
         assert "tools.roots" in refused(server, "file:///etc/hostname")
 
 
+@pytest.mark.behaviour("tools.access.own-files")
 @pytest.mark.parametrize("linked", ["tfo-mcp.db", "log"])
 def test_the_servers_own_files_are_never_given_not_even_below_a_root(tmp_path: Path, linked: str) -> None:
     log = tmp_path / "log"
@@ -424,6 +439,7 @@ def test_the_servers_own_files_are_never_given_not_even_below_a_root(tmp_path: P
 # --- conversation://{id} ---
 
 
+@pytest.mark.behaviour("resources.read.conversation", "resources.list")
 @pytest.mark.parametrize("revision", NEWEST)
 def test_a_conversation_is_given_with_its_messages_calls_and_tokens(tmp_path: Path, revision: str) -> None:
     script = """
@@ -464,6 +480,7 @@ replies:
         assert completion == {"values": [result["conversation_id"]], "total": 1, "hasMore": False}
 
 
+@pytest.mark.behaviour("resources.read.conversation")
 def test_of_a_long_conversation_the_newest_messages_that_fit_are_given(tmp_path: Path) -> None:
     env = {"TELEMETRYFLOW_MCP_TOOLS_MAX_READ_BYTES": "2000"}
     with fake_claude() as claude, serving(tmp_path, env={**claude_at(claude.base_url), **env}) as server:

@@ -127,6 +127,7 @@ def test_a_closed_stderr_is_no_reason_not_to_serve(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b'{"jsonrpc":"2.0","id":1,"result":{}}\n')
 
 
+@pytest.mark.behaviour("stdio.lines")
 def test_a_last_line_without_its_end_is_a_line(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.send_raw(b'{"jsonrpc":"2.0","id":1,"method":"ping"}')

@@ -104,6 +104,7 @@ def test_tools_are_listed_and_called_and_failures_told_apart(tmp_path: Path, mod
     run(talk)
 
 
+@pytest.mark.behaviour("lifecycle.client.sdk")
 @pytest.mark.parametrize("mode", MODES)
 def test_resources_prompts_and_completions_are_what_the_client_takes_them_for(tmp_path: Path, mode: str) -> None:
     (tmp_path / "work").mkdir()
@@ -148,6 +149,7 @@ def test_resources_prompts_and_completions_are_what_the_client_takes_them_for(tm
     run(talk)
 
 
+@pytest.mark.behaviour("lifecycle.client.sdk", "messages.answer.one")
 @pytest.mark.parametrize("mode", ["auto", later("legacy"), later("2026-07-28")])
 def test_many_calls_at_once_each_get_their_own_result(tmp_path: Path, mode: str) -> None:
     async def talk() -> None:

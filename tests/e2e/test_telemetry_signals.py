@@ -74,6 +74,7 @@ def shut_down(server: Server) -> None:
     server.request("end", "shutdown")
 
 
+@pytest.mark.behaviour("session.measured", "session.flushed")
 @ERAS
 @pytest.mark.parametrize("end", [close_input, terminate, later(interrupt), shut_down])
 def test_a_session_is_counted_in_and_out_whatever_ends_it(
@@ -97,6 +98,7 @@ def test_a_session_is_counted_in_and_out_whatever_ends_it(
         assert {record["attributes"]["tfo.client.name"] for record in events} == {"test"}
 
 
+@pytest.mark.behaviour("session.measured")
 @pytest.mark.parametrize("end", [close_input, terminate])
 def test_a_client_that_never_initializes_is_no_session(tmp_path: Path, end: Callable[[Server], None]) -> None:
     with receiving("http") as receiver:
@@ -119,6 +121,7 @@ def error_id_of(answer: Answer) -> str:
     return answer["result"]["content"][0]["text"].rpartition(" ")[2]
 
 
+@pytest.mark.behaviour("telemetry.error-records", "messages.error.internal")
 @ERAS
 @pytest.mark.parametrize(
     ("tool", "span", "exception"),
@@ -151,6 +154,7 @@ def test_answer_log_trace_and_error_record_have_one_id(
         assert receiver.metrics()["tfo.mcp.errors"] == [{"attributes": {"error.type": exception}, "value": 1}]
 
 
+@pytest.mark.behaviour("telemetry.error-records")
 def test_an_answer_that_cannot_be_sent_is_an_error_record_in_the_trace_of_its_request(tmp_path: Path) -> None:
     with receiving("http") as receiver:
         with observed(tmp_path, receiver) as server:
@@ -162,6 +166,7 @@ def test_an_answer_that_cannot_be_sent_is_an_error_record_in_the_trace_of_its_re
         assert (record["trace_id"], record["span_id"]) == (traced["trace_id"], traced["span_id"])
 
 
+@pytest.mark.behaviour("telemetry.error-records", "claude.error.recorded")
 def test_each_failure_of_claude_is_one_error_record_in_the_trace_of_its_request(tmp_path: Path) -> None:
     script = "replies: [{when: {contains: break}, status: 400}]"
     with receiving("http") as receiver, fake_claude(script) as claude:
@@ -180,6 +185,7 @@ def test_each_failure_of_claude_is_one_error_record_in_the_trace_of_its_request(
 # --- context ---
 
 
+@pytest.mark.behaviour("telemetry.request.trace-context", "telemetry.tracestate", "claude.headers")
 @ERAS
 def test_what_the_client_says_of_its_trace_is_taken_over_and_claude_is_told_nothing(
     tmp_path: Path, revision: str
@@ -211,6 +217,7 @@ def test_what_the_client_says_of_its_trace_is_taken_over_and_claude_is_told_noth
         assert "4711" not in everything_told(receiver, server)
 
 
+@pytest.mark.behaviour("telemetry.logs")
 def test_what_happens_behind_the_first_answer_is_no_part_of_its_request(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no folder")
     with receiving("http") as receiver:
@@ -247,6 +254,7 @@ def calls_with_the_marker(server: Server) -> None:
     server.notify(f"notifications/{MARKER}", {MARKER: MARKER})
 
 
+@pytest.mark.behaviour("telemetry.no-contents")
 @ERAS
 def test_contents_are_in_no_signal_and_not_in_the_log(tmp_path: Path, revision: str) -> None:
     script = "replies: [{when: {contains: break}, status: 400}]"

@@ -16,6 +16,7 @@ LARGE = {
 }
 
 
+@pytest.mark.behaviour("tools.acting.write-file")
 @pytest.mark.parametrize("revision", [*map(later, REVISIONS[:-2]), *REVISIONS[-2:]])
 def test_a_file_is_written_and_read_back(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path) as server:
@@ -28,6 +29,7 @@ def test_a_file_is_written_and_read_back(tmp_path: Path, revision: str) -> None:
     assert read["content"][0]["text"] == "hé\n"
 
 
+@pytest.mark.behaviour("tools.list.annotations")
 def test_it_is_told_that_it_changes_what_it_finds(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.initialize()
@@ -41,6 +43,7 @@ def test_it_is_told_that_it_changes_what_it_finds(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.behaviour("tools.access.own-files")
 def test_the_servers_own_files_are_refused_in_a_root_around_them(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"tools:\n  roots: [{tmp_path}]\nlogging:\n  output: {tmp_path}/server.log\n")
@@ -62,6 +65,7 @@ def test_the_servers_own_files_are_refused_in_a_root_around_them(tmp_path: Path)
     assert not (home / ".config" / "tfo-mcp").exists()
 
 
+@pytest.mark.behaviour("tools.acting.write-file")
 def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     with serving(tmp_path, env=LARGE) as server:
         server.initialize()

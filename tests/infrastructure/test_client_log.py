@@ -99,6 +99,7 @@ async def test_libraries_are_not_heard() -> None:
     assert client.logged == []
 
 
+@pytest.mark.behaviour("logging.messages.bounded")
 async def test_who_does_not_read_gets_the_first_thousand_and_the_count_of_the_rest() -> None:
     client = Reader()
     followed().follow(client, LogLevel.INFO)

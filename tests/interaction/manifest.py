@@ -49,10 +49,3 @@ DIAGRAMS: Mapping[str, Sequence[Arrow]] = {
         sequences.ERRORS,
     )
 }
-
-OPEN: Sequence[str] = (
-    "System Overview: A2 → I2 (a query reads what is stored)",
-    "Session State Machine: Ready → Ready (resources listed, resources read)",
-    "Session State Machine: Ready → Ready (prompts listed, prompts got)",
-)
-"""Arrows that point to a gap; they close with it."""

@@ -11,10 +11,11 @@ from support.telemetry import FakeSpan, FakeTelemetry
 from support.tool_calls import FakeClient
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CallTool
-from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.application.ports import AttributeValue, Intent, SpanKind, TraceContext
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.domain.errors import UnknownTool
 from tfo_mcp.domain.events import DomainEvent, ToolExecuted
+from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.tool import Tool, ToolContext, ToolMode, ToolRegistry, ToolResult
 from tfo_mcp.infrastructure.schemas import JsonSchemas
@@ -47,6 +48,13 @@ class Ports(FakeTelemetry):
 
         return noted
 
+    async def intend(self, intent: Intent) -> int:
+        self.steps.append("intent committed")
+        return 1
+
+    def conclude(self, intent_id: int, outcome: Outcome, error_type: str | None, duration: float) -> None:
+        self.steps.append(f"intent concluded: {outcome}")
+
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         self.steps.append(f"run, span ended: {self.spans[-1].ended}")
         return ToolResult("done")
@@ -71,6 +79,7 @@ def call(ports: Ports, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         ports,
         telemetry=ports,
         publisher=ports,
+        audit=ports,
         executor=ThreadPoolExecutor(1),
         timeout=20,
         report=lambda error_id, error: None,
@@ -85,15 +94,17 @@ def call(ports: Ports, name: str, arguments: Mapping[str, Any]) -> ToolResult:
     return asyncio.run(handler.call(CallTool(name, arguments), info))
 
 
-@pytest.mark.behaviour("execution.order")
+@pytest.mark.behaviour("execution.order", "tools.acting.intent")
 def test_a_call_takes_every_step_in_the_order_that_is_drawn() -> None:
     ports = Ports()
     assert call(ports, "count", {"number": 1}) == ToolResult("done")
     assert ports.steps == [
         "validated",
         "span tools.execute",
+        "intent committed",
         "run, span ended: None",
         "told of completed, span ended: ('completed', None)",
+        "intent concluded: completed",
     ]
 
 

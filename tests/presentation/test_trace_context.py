@@ -11,6 +11,7 @@ PARENT = f"00-{0xA1:032x}-{0xB2:016x}-01"
 IDS = (0xA1, 0xB2)
 
 
+@pytest.mark.behaviour("telemetry.request.trace-context")
 def test_a_trace_parent_gives_the_ids_and_nothing_else() -> None:
     assert trace_context({"traceparent": PARENT}) == TraceContext(*IDS)
     assert trace_context({"traceparent": PARENT[:-2] + "00"}) == TraceContext(*IDS)
@@ -42,6 +43,7 @@ def test_without_a_trace_and_without_baggage_there_is_no_context(meta: dict[str,
     assert trace_context(meta) is None
 
 
+@pytest.mark.behaviour("telemetry.tracestate")
 @pytest.mark.parametrize(
     ("given", "taken"),
     [

@@ -50,6 +50,7 @@ def rows(path: Path, columns: str) -> list[Any]:
         return database.execute(f"SELECT {columns} FROM intents ORDER BY id").fetchall()  # noqa: S608  # the test's own
 
 
+@pytest.mark.behaviour("tools.acting.intent")
 def test_an_intent_is_on_disk_before_anything_else_happens(tmp_path: Path) -> None:
     path = tmp_path / "state" / "audit.db"
 

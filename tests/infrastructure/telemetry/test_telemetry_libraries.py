@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -94,6 +95,7 @@ def test_code_inside_an_operation_sees_the_client_s_baggage_and_nothing_of_it_is
         assert spans["tools.execute"]["trace_id"] == spans["tools/call"]["trace_id"] != f"{0:032x}"
 
 
+@pytest.mark.behaviour("telemetry.libraries")
 def test_a_span_is_current_in_a_thread_that_runs_in_its_context() -> None:
     client = MCPTelemetryClient(TelemetryOptions())
     span = client.span("tool", "tools.execute")

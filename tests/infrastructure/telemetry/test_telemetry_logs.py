@@ -65,6 +65,7 @@ def bodies(receiver: Receiver) -> list[str]:
     return [record["body"] for record in receiver.logs()]
 
 
+@pytest.mark.behaviour("telemetry.logs", "telemetry.serialized")
 @BOTH
 def test_a_log_record_arrives_whole(wire: Wire) -> None:
     with receiving(wire) as receiver:
@@ -121,6 +122,7 @@ def test_what_is_below_the_level_of_the_log_does_not_go_out(caplog: pytest.LogCa
         assert bodies(receiver) == ["heard"]
 
 
+@pytest.mark.behaviour("telemetry.logs")
 def test_tasks_and_threads_log_under_the_operation_that_they_work_for() -> None:
     async def operations() -> None:
         async def operation(number: int) -> None:
@@ -155,6 +157,7 @@ def test_secrets_are_taken_out_as_on_stderr_before_anything_is_cut() -> None:
         assert (quoted["attributes"]["sent"], quoted["attributes"]["at"]) == ("Bearer ***", "['http://***@host']")
 
 
+@pytest.mark.behaviour("telemetry.error-records")
 def test_of_an_error_its_type_goes_out_and_its_text_nowhere() -> None:
     error = ConnectionError("the secret 4711")
     with receiving("http") as receiver:
@@ -225,6 +228,7 @@ def test_what_the_pipeline_says_of_the_collector_is_not_exported(wire: Wire, cap
         assert value(receiver, "tfo.telemetry.logs.dropped", reason="refused") == 2
 
 
+@pytest.mark.behaviour("telemetry.error-records")
 def test_what_is_not_foreseen_goes_out_as_an_error_record_only() -> None:
     with receiving("http") as receiver:
         with logging_to(receiver.endpoint) as client:
@@ -281,6 +285,7 @@ def test_with_logs_turned_off_none_go_out_and_metrics_still_do() -> None:
         assert value(receiver, "tfo.mcp.errors", **{"error.type": "ValueError"}) == 1
 
 
+@pytest.mark.behaviour("telemetry.unasked")
 def test_without_an_endpoint_and_after_the_end_nobody_listens_to_the_log() -> None:
     before = list(logging.root.handlers)
     client = MCPTelemetryClient(TelemetryOptions())

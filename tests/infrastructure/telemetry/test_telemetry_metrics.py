@@ -61,6 +61,7 @@ def test_only_invalid_failed_and_timed_out_calls_are_errors(outcome: Outcome, er
     assert sum(value for _, value in sums(aggregate)["mcp.tools.calls"]) == 1
 
 
+@pytest.mark.behaviour("telemetry.attributes")
 @pytest.mark.parametrize(
     ("method", "target"), [("tools/call", "gen_ai.tool.name"), ("prompts/get", "gen_ai.prompt.name")]
 )

@@ -111,6 +111,7 @@ def test_a_command_that_is_longer_than_the_system_takes_is_told_of(tmp_path: Pat
 # --- which program -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("tools.acting.execute-command")
 @pytest.mark.parametrize(
     "word",
     ["env", "sh", "./printf", "/usr/bin/printf", "/bin/printf", "printf ", "PRINTF", "", "..", "printf\n", "a=b"],
@@ -205,6 +206,7 @@ def test_what_can_run_anything_is_named_when_nothing_holds_it_back(
 # --- what it is given --------------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("tools.acting.secrets")
 def test_a_program_gets_an_environment_of_names_and_nothing_that_loads_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +329,7 @@ def test_a_program_that_does_not_want_to_end_is_killed(tmp_path: Path) -> None:
     assert 0.5 < said(result)["duration"] < 5
 
 
+@pytest.mark.behaviour("tools.acting.bounded")
 @pytest.mark.parametrize("size", [9_999, 10_000, 10_001, 500_000])
 def test_of_long_output_beginning_and_end_are_given(tmp_path: Path, size: int) -> None:
     world = World(tmp_path)
@@ -351,6 +354,7 @@ def test_bytes_that_are_no_text_are_marked(tmp_path: Path) -> None:
     assert given.endswith("\ufffd")
 
 
+@pytest.mark.behaviour("tools.acting.secrets")
 def test_a_secret_of_the_servers_is_never_shown(tmp_path: Path) -> None:
     result = World(tmp_path, "printf").run(["printf", f"<{KEY}> abc"])
 

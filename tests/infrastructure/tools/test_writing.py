@@ -80,6 +80,7 @@ def test_a_new_file_is_written_and_described(tmp_path: Path) -> None:
     assert (world.root / "sub" / "new.txt").read_bytes() == "hé".encode()
 
 
+@pytest.mark.behaviour("tools.acting.write-file")
 def test_a_file_that_is_there_is_replaced(tmp_path: Path) -> None:
     world = World(tmp_path)
 
@@ -165,6 +166,7 @@ def test_other_names_of_a_file_keep_its_old_content(tmp_path: Path) -> None:
 # --- what it refuses ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("tools.acting.write-file")
 @pytest.mark.parametrize(
     "path",
     [
@@ -223,6 +225,7 @@ def test_nothing_is_written_outside_the_roots_or_in_place_of_what_is_no_file(
     assert open_descriptors() == descriptors
 
 
+@pytest.mark.behaviour("tools.access.own-files")
 @pytest.mark.parametrize(
     "path",
     [
@@ -321,6 +324,7 @@ def test_without_roots_nothing_is_written(tmp_path: Path) -> None:
 # --- what goes wrong meanwhile -----------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("tools.acting.write-file")
 @pytest.mark.parametrize("broken", ["write", "fsync", "rename", "fchmod"])
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(
     tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch
@@ -371,6 +375,7 @@ def swapping(swap: Callable[[], None], done: threading.Event) -> threading.Threa
     return thread
 
 
+@pytest.mark.behaviour("tools.acting.write-file")
 @pytest.mark.parametrize("swapped", ["folder", "file"])
 def test_nothing_is_written_outside_while_the_path_is_being_swapped(tmp_path: Path, swapped: str) -> None:
     world = World(tmp_path)

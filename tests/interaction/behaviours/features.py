@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from interaction.behaviour import Behaviour
 
-_SOON = "arrives with resources, prompts and completion"
-_LOGGING = "arrives with logging for clients"
 _OPTIONAL = "optional; "
 
 OFFERS: Sequence[Behaviour] = (
@@ -15,25 +13,21 @@ OFFERS: Sequence[Behaviour] = (
         "resources.list",
         "MCP 2025-11-25 server/resources; diagrams: Session State Machine",
         "`resources/list` gives each resource a URI, a name and a type.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.templates.list",
         "MCP 2025-11-25 server/resources",
         "`resources/templates/list` gives the URI templates of files and conversations.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.read",
         "MCP 2025-11-25 server/resources; diagrams: Session State Machine",
         "`resources/read` gives the contents of a resource under its URI, with a type.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.read.unknown",
         "docs/reference/errors.md; MCP 2026-07-28 server/resources",
         "A resource that is not there is -32602, naming its URI.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.read.not-found-code",
@@ -45,25 +39,21 @@ OFFERS: Sequence[Behaviour] = (
         "resources.read.file-roots",
         "MCP 2025-11-25 server/resources; SECURITY.md",
         "`file:///…` reaches what is inside the roots; no spelling of a URI leads outside.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.read.config",
         "README.md; SECURITY.md",
         "`config://server` shows every setting in force, and no secret.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.read.health",
         "README.md",
         "`status://health` says how storage, telemetry and Claude really are.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.read.conversation",
         "diagrams: System Overview",
         "`conversation://{id}` gives the conversation as storage has it, to its own principal only.",
-        gap=_SOON,
     ),
     Behaviour(
         "resources.list.changed",
@@ -81,19 +71,16 @@ OFFERS: Sequence[Behaviour] = (
         "prompts.list",
         "MCP 2025-11-25 server/prompts; diagrams: Session State Machine",
         "`prompts/list` gives each prompt a name, a description and its arguments.",
-        gap=_SOON,
     ),
     Behaviour(
         "prompts.get",
         "MCP 2025-11-25 server/prompts; diagrams: Session State Machine",
         "`prompts/get` gives the messages of a prompt with its arguments filled in.",
-        gap=_SOON,
     ),
     Behaviour(
         "prompts.get.invalid",
         "MCP 2025-11-25 server/prompts",
         "An unknown prompt and a required argument that is missing are -32602, naming it.",
-        gap=_SOON,
     ),
     Behaviour(
         "prompts.list.changed",
@@ -105,43 +92,51 @@ OFFERS: Sequence[Behaviour] = (
         "completion.complete",
         "MCP 2025-11-25 server/utilities/completion",
         "`completion/complete` offers at most 100 values for a prompt's argument or a template's variable.",
-        gap=_SOON,
     ),
     Behaviour(
         "completion.invalid",
         "MCP 2025-11-25 server/utilities/completion",
         "A reference to what does not exist is -32602.",
-        gap=_SOON,
+    ),
+    Behaviour(
+        "completion.roots",
+        "MCP 2025-11-25 server/utilities/completion; SECURITY.md",
+        "Paths are completed inside the roots only.",
     ),
     Behaviour(
         "pagination.pages",
         "MCP 2025-11-25 server/utilities/pagination",
         "A list too long for one page comes in pages, by opaque cursors, each item once.",
-        gap=_SOON,
+    ),
+    Behaviour(
+        "pagination.cursor",
+        "MCP 2025-11-25 server/utilities/pagination",
+        "A cursor that was not given out for this list is -32602.",
     ),
     Behaviour(
         "logging.level",
         "MCP 2025-11-25 server/utilities/logging",
-        "After `logging/setLevel` the client gets log messages from this level up.",
-        gap=_LOGGING,
+        "After `logging/setLevel` the client gets log messages from this level up, in order; before it, none.",
     ),
     Behaviour(
         "logging.level.invalid",
         "MCP 2025-11-25 server/utilities/logging",
         "A level that is none is -32602.",
-        gap=_LOGGING,
     ),
     Behaviour(
         "logging.messages.no-secrets",
         "MCP 2025-11-25 server/utilities/logging",
         "Log messages to a client hold no secrets and no exception's text.",
-        gap=_LOGGING,
+    ),
+    Behaviour(
+        "logging.messages.bounded",
+        "MCP 2025-11-25 server/utilities/logging",
+        "What a client does not read of them is dropped and counted, and stops no call.",
     ),
     Behaviour(
         "logging.per-request",
         "MCP 2026-07-28 server/utilities/logging",
-        "A stateless request may ask for log messages of its own.",
-        gap=_OPTIONAL + "logging is not announced there, and is on its way out of the protocol",
+        "A stateless request that asks for log messages gets its own, from that level up and before its answer.",
     ),
 )
 

@@ -63,6 +63,11 @@ HANDSHAKE: Sequence[Behaviour] = (
         "The methods of every capability that is announced are served; those of any other are -32601.",
     ),
     Behaviour(
+        "lifecycle.capabilities.switched-off",
+        "docs/reference/settings.md",
+        "A feature that is switched off is neither announced nor there.",
+    ),
+    Behaviour(
         "lifecycle.client.any",
         "MCP 2025-11-25 basic/lifecycle; diagrams: System Overview",
         "Every client is served alike, whatever it calls itself and whatever it can do.",

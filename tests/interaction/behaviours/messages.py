@@ -189,9 +189,24 @@ TRANSPORTS: Sequence[Behaviour] = (
         "Every message is written as one line, whatever line breaks stand in its contents.",
     ),
     Behaviour(
+        "stdio.lines.together",
+        "benchmarks/README.md",
+        "Answers that are ready together go out together.",
+    ),
+    Behaviour(
+        "stdio.garbage",
+        "benchmarks/README.md",
+        "Garbage is collected while it serves, but not looked for in what was loaded.",
+    ),
+    Behaviour(
         "stdio.only-protocol",
         "MCP 2025-11-25 basic/transports",
         "Nothing but messages is written to stdout, whatever tools and their children print.",
+    ),
+    Behaviour(
+        "stdio.lines.kept",
+        "MCP 2025-11-25 basic/transports",
+        "No tool and no child of one takes a message away that was meant for the server.",
     ),
     Behaviour(
         "stdio.stderr",
@@ -201,12 +216,17 @@ TRANSPORTS: Sequence[Behaviour] = (
     Behaviour(
         "stdio.streams",
         "docs/decisions/0001-own-streams-around-the-sdks-kernel.md",
-        "Pipes and sockets serve alike, one socket for both directions too.",
+        "Pipes, sockets, files, terminals and other devices serve alike, one socket for both directions too.",
     ),
     Behaviour(
-        "stdio.refused-streams",
-        "docs/decisions/0001-own-streams-around-the-sdks-kernel.md",
-        "A stream that cannot be served is refused in one sentence.",
+        "stdio.terminal",
+        "README.md",
+        "Who starts it by hand is told what it is and how to leave, and finds the terminal as it was.",
+    ),
+    Behaviour(
+        "stdio.broken-streams",
+        "MCP 2025-11-25 basic/transports",
+        "A stream that is closed, full or left by its reader is an end; where it is a failure, the log says why.",
     ),
     Behaviour(
         "stdio.backpressure",

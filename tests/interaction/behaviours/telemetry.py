@@ -103,6 +103,11 @@ TELEMETRY: Sequence[Behaviour] = (
         "Without an endpoint nothing is encoded and nothing is sent anywhere.",
     ),
     Behaviour(
+        "telemetry.no-contents",
+        "SECURITY.md",
+        "No argument, message, file's content or name that a client invented is in any signal or in the log.",
+    ),
+    Behaviour(
         "telemetry.never-waits",
         "README.md",
         "Neither recording nor the end waits for a collector that hangs.",
@@ -116,19 +121,16 @@ TELEMETRY: Sequence[Behaviour] = (
         "telemetry.logs",
         "OpenTelemetry protocol",
         "Log records are exported with the ids of their trace.",
-        gap="arrives with logs over OTLP",
     ),
     Behaviour(
         "telemetry.error-records",
         "diagrams: Claude API Integration Flow",
         "Each error is a record of its own beside the span that it belongs to.",
-        gap="arrives with logs over OTLP",
     ),
     Behaviour(
         "telemetry.tracestate",
         "SEP-414",
-        "A client's `tracestate` and `baggage` are handed on.",
-        gap="arrives with logs over OTLP",
+        "A client's `tracestate` is kept in every span of its request, and `baggage` is told to nobody.",
     ),
 )
 

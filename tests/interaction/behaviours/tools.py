@@ -84,21 +84,33 @@ TOOLS: Sequence[Behaviour] = (
     ),
     Behaviour(
         "tools.acting.write-file",
-        "MCP 2025-11-25 server/tools",
-        "`write_file` replaces a file as a whole, inside the roots only.",
-        gap="arrives with the tools that act",
+        "MCP 2025-11-25 server/tools; SECURITY.md",
+        "`write_file` replaces a file as a whole or not at all, and inside the roots only.",
     ),
     Behaviour(
         "tools.acting.execute-command",
+        "MCP 2025-11-25 server/tools; SECURITY.md",
+        "`execute_command` runs the programs that are allowed, and nothing else by any spelling, option or variable.",
+    ),
+    Behaviour(
+        "tools.acting.processes",
         "MCP 2025-11-25 server/tools",
-        "`execute_command` runs allowed programs only, and none of their processes survives the call.",
-        gap="arrives with the tools that act",
+        "No process that a command started survives its call, nor the server.",
+    ),
+    Behaviour(
+        "tools.acting.secrets",
+        "SECURITY.md",
+        "No key of the server's is in a command's environment, or in what is told of it.",
+    ),
+    Behaviour(
+        "tools.acting.bounded",
+        "MCP 2025-11-25 server/tools",
+        "What a command says is given within a bound, whatever its bytes, and hinders nobody.",
     ),
     Behaviour(
         "tools.acting.intent",
         "MCP 2025-11-25 server/tools",
-        "A tool that is not read-only runs only once that it was called has been committed.",
-        gap="arrives with the tools that act",
+        "A tool that is not read-only runs only once that it was called has been committed; its outcome follows.",
     ),
     Behaviour(
         "tools.list.changed",

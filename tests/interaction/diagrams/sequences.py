@@ -53,7 +53,7 @@ CLAUDE = arrows(
     ("Service → Service", "server error: a wait, and again", "claude.retry.server-error"),
     ("API → SDK", "client error: 4xx", "claude.error.client"),
     ("SDK → Service", "client error: told so", "claude.error.client"),
-    ("Service → Telemetry", "client error: recorded", "claude.error.recorded"),
+    ("Service → Telemetry", "client error: recorded", "claude.error.recorded", "telemetry.error-records"),
     ("Service → Tool", "client error: a sentence", "claude.error.client", "conversation.error"),
 )
 

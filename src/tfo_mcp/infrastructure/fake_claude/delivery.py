@@ -17,7 +17,7 @@ Chunks = Sequence[tuple[float, bytes]]
 End = Literal["complete", "broken", "unbegun", "never"]
 """What becomes of a delivery: the whole body, a connection closed within or before it, or silence."""
 
-_CONNECTION = "tfo.connection"
+_CONNECTION = "fake_claude.connection"
 
 
 class Connection(H11Protocol):
