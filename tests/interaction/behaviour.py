@@ -21,7 +21,7 @@ _SOURCES = (
     r"SEP-\d+",
     r"JSON-RPC 2\.0 §\d",
     r"OpenTelemetry (semantic conventions|protocol)",
-    r"(?P<page>(docs/.+|README|SECURITY)\.md)",
+    r"(?P<page>(docs/.+|benchmarks/README|README|SECURITY)\.md)",
 )
 _SOURCE = [re.compile(pattern) for pattern in _SOURCES]
 
