@@ -112,7 +112,6 @@ class ThreadWriter(asyncio.WriteTransport):
         self._high = self._low = 0
         self._paused = False
         self._closing = False
-        self._aborted = False
         self._lost = False
         self.set_write_buffer_limits(high=_CHUNK)
         threading.Thread(target=self._write_all, name="tfo-mcp-stdout", daemon=True).start()
@@ -135,8 +134,7 @@ class ThreadWriter(asyncio.WriteTransport):
             self._queue.put(None)
 
     def abort(self) -> None:
-        """Tell `connection_lost` now; a write that has begun goes on until it ends or the process does."""
-        self._aborted = True
+        """Tell `connection_lost` now; the thread writes on for as long as the process lives."""
         self.close()
         self._loop.call_soon(self._lose, None)
 
@@ -164,7 +162,7 @@ class ThreadWriter(asyncio.WriteTransport):
         try:
             for block in self._blocks():
                 rest = memoryview(block)
-                while rest and not self._aborted:
+                while rest:
                     size = _write(self._fd, rest[:_CHUNK])
                     rest = rest[size:]
                     _tell(self._loop, self._written, size)
