@@ -228,8 +228,6 @@ class SdkDoor:
         result = await call_next(ctx)
         if ctx.method == "server/discover" and ctx.request_id is not None:
             await self._dispatch(self._routes[ctx.method], ctx)
-            # Only the handshake revisions have the method that the SDK concludes it from.
-            cast("dict[str, Any]", result)["capabilities"].pop("logging", None)
         return result
 
     async def _notified(self, message: Callable[[Mapping[str, Any]], object], ctx: _Context, _params: object) -> None:

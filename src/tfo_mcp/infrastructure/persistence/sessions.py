@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ class SqlSessionRepository:
             del self._pending[next(iter(self._pending))]
             self._dropped += 1
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_behind())
+            # In a context of its own: it outlives the request that it begins in.
+            self._writer = asyncio.create_task(self._write_behind(), context=Context())
 
     async def flush(self, timeout: float) -> None:  # noqa: ASYNC109  # a budget, not a deadline: it never raises
         """Commit what is pending, opening storage for it, for at most `timeout` seconds; the rest is logged."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -179,7 +180,8 @@ class Storage:
         if self._opening is None:
             if self._problem is not None and time.monotonic() < self._retry_at:
                 raise StorageUnavailable(self._problem)
-            self._opening = asyncio.create_task(self._open())
+            # In a context of its own: it is no part of the request that happened to need storage first.
+            self._opening = asyncio.create_task(self._open(), context=Context())
         await asyncio.shield(self._opening)
         if self._database is None:
             raise StorageUnavailable(self._problem or _SHUTTING_DOWN)
