@@ -116,7 +116,7 @@ def test_secrets_texts_of_errors_and_what_libraries_log_stay_here(tmp_path: Path
         text, deep = (note["data"]["said"] for note in notes(server.received) if "said" in note["data"])
         assert text == "the key is ***, or *** at https://***@host"
         assert deep == {"***": ["***", {"in": "***"}], "n": 7, "f": 0.5, "none": None, "yes": True}
-        (unforeseen,) = notes(server.received, "tfo_mcp")
+        (unforeseen,) = notes(server.received, "tfo_mcp.unforeseen")
         assert unforeseen["level"] == "error"
         assert unforeseen["data"].keys() == {"message", "error_id"}
         assert "4711" not in str(server.received)
@@ -185,8 +185,7 @@ def call_with_level(server: Server, request_id: str, wanted: object, tool: str =
 def test_the_stateless_revision_has_no_level_of_a_session(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.begin(STATELESS)
-        assert "logging" not in server.call(1, "server/discover")["result"]["capabilities"]
-        assert server.call(2, "logging/setLevel", {"level": "debug"})["error"]["code"] == -32601
+        assert server.call(1, "logging/setLevel", {"level": "debug"})["error"]["code"] == -32601
 
 
 @pytest.mark.behaviour("logging.per-request")

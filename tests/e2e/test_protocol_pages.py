@@ -167,7 +167,7 @@ def capabilities(server: Server, revision: str) -> set[str]:
 @pytest.mark.parametrize("off", METHODS)
 def test_a_feature_that_is_switched_off_is_neither_promised_nor_there(tmp_path: Path, off: str, revision: str) -> None:
     with serving(tmp_path, env=without(off)) as server:
-        assert capabilities(server, revision) == {*METHODS, "completions"} - {off}
+        assert capabilities(server, revision) == {*METHODS, "completions", "logging"} - {off}
         for feature, methods in METHODS.items():
             for method, params in methods.items():
                 answer = server.call(method, method, params)
@@ -181,7 +181,7 @@ def test_a_feature_that_is_switched_off_is_neither_promised_nor_there(tmp_path: 
 @pytest.mark.parametrize("revision", NEWEST)
 def test_with_nothing_to_complete_there_is_no_completion(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path, env=without("prompts", "resources")) as server:
-        assert capabilities(server, revision) == {"tools"}
+        assert capabilities(server, revision) == {"tools", "logging"}
         assert server.call(1, "completion/complete", COMPLETE_A_PROMPT)["error"]["code"] == -32601
 
 

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary, ref
 from tfo_mcp.application.ports import Client
 from tfo_mcp.domain.log_level import LogLevel
 from tfo_mcp.infrastructure.config import Settings
-from tfo_mcp.infrastructure.redaction import Redaction
+from tfo_mcp.infrastructure.redaction import CONTROLS_WITHIN_LINES, Redaction
 
 _BACKLOG = 1000
 """Records that may wait for one client; what comes on top is dropped, and counted in the next one."""
@@ -201,7 +201,7 @@ def _plain(value: object, redact: Callable[[str], str]) -> Any:  # noqa: ANN401 
         case None | bool():
             return value
         case str():
-            return redact(value).encode("utf-8", "backslashreplace").decode()
+            return redact(value).translate(CONTROLS_WITHIN_LINES).encode("utf-8", "backslashreplace").decode()
         case int() | float():
             text = str(value)
             return value if redact(text) == text else redact(text)

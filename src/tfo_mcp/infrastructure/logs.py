@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from tfo_mcp.application.ports import current_operation
 from tfo_mcp.infrastructure.config import ConfigurationError, LoggingSettings, Settings
-from tfo_mcp.infrastructure.redaction import Redaction
+from tfo_mcp.infrastructure.redaction import CONTROLS, CONTROLS_WITHIN_LINES, Redaction
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -34,8 +34,6 @@ _BACKLOG = 10_000
 """Records that may wait to be written; what comes on top is dropped, and counted in the next one."""
 _PATIENCE = 0.5
 """Seconds that a flush waits: a client that does not read stderr must not keep the process."""
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-_CONTROLS_WITHIN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
 
 _log = logging.getLogger("tfo_mcp")
 _unforeseen = logging.getLogger(UNFORESEEN)
@@ -174,7 +172,7 @@ def _renderer(style: str, redaction: Redaction) -> Callable[[logging.LogRecord],
     from structlog import dev, processors, stdlib
 
     def redact(_logger: object, _method: str, rendered: EventDict) -> str:
-        return redaction(str(rendered)).translate(_CONTROLS_WITHIN_LINES)
+        return redaction(str(rendered)).translate(CONTROLS_WITHIN_LINES)
 
     as_json: tuple[Processor, ...] = (processors.format_exc_info, processors.JSONRenderer(ensure_ascii=False))
     as_text: tuple[Processor, ...] = (
@@ -199,4 +197,4 @@ def _add_origin(_logger: object, level: str, event: EventDict) -> EventDict:
 
 def _in_one_line(_logger: object, _level: str, event: EventDict) -> EventDict:
     # Otherwise whoever chooses a name that is logged could write lines of his own.
-    return {key: value.translate(_CONTROLS) if isinstance(value, str) else value for key, value in event.items()}
+    return {key: value.translate(CONTROLS) if isinstance(value, str) else value for key, value in event.items()}

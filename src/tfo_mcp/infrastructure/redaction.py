@@ -17,6 +17,11 @@ _SECRETS = re.compile(
 )
 
 
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+CONTROLS_WITHIN_LINES = {code: text for code, text in CONTROLS.items() if chr(code) not in "\n\t"}
+"""For `str.translate`: what a terminal would obey is spelt out."""
+
+
 class Redaction:
     """Called with a text, gives it with `***` for the configured secrets and for what looks like one."""
 

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,7 +78,7 @@ class SqlAuditTrail:
         ending = {"outcome": outcome, "error_type": error_type, "duration": duration, "ended_at": time.time()}
         self._pending.append({"intent_id": intent_id, **ending})
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_behind())
+            self._writer = asyncio.create_task(self._write_behind(), context=Context())
 
     async def flush(self, timeout: float) -> None:  # noqa: ASYNC109  # a budget, not a deadline: it never raises
         """Write the outcomes that are pending, for at most `timeout` seconds; the rest is logged."""
