@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from support.fakes import InMemorySessions
 from support.telemetry import FakeSpan, FakeTelemetry
-from support.tool_calls import FakeClient
+from support.tool_calls import FakeClient, FakePublisher
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
+from tfo_mcp.application.commands import ConfirmInitialized
 from tfo_mcp.application.ports import TraceContext, current_operation
+from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.domain.errors import (
     DomainError,
     InternalError,
@@ -19,7 +22,6 @@ from tfo_mcp.domain.errors import (
     SessionNotInitialized,
     UnknownTool,
 )
-from tfo_mcp.domain.events import SessionInitialized
 from tfo_mcp.domain.session import Session, SessionState
 from tfo_mcp.domain.tool import ToolResult
 
@@ -45,10 +47,17 @@ class World:
         self.session = Session()
         self.session.initialize(protocol_version="2025-11-25", client_name="test", client_version="1")
         self.session.collect_events()
+        self.sessions = InMemorySessions()
         self.handled: list[tuple[object, RequestInfo]] = []
         self._run = run
         self.bus = Bus(
-            {Ask: Endpoint(self._handle), AskUnguarded: Endpoint(self._handle, guarded=False)},
+            {
+                Ask: Endpoint(self._handle),
+                AskUnguarded: Endpoint(self._handle, guarded=False),
+                ConfirmInitialized: Endpoint(
+                    SessionHandler(self.sessions, FakePublisher(), self.telemetry).confirm, guarded=False
+                ),
+            },
             telemetry=self.telemetry,
             error_code=lambda error: -len(type(error).__name__),
             report=lambda error_id, error: self.reported.append((error_id, error)),
@@ -270,14 +279,15 @@ def test_what_stands_beside_the_guard_is_handled_in_any_state_and_moves_no_sessi
     assert (world.session.state.value, world.session.processing) == (state, 0)
 
 
-def test_the_first_request_makes_the_session_ready() -> None:
-    world = World()
+def test_the_first_request_makes_the_session_ready_and_that_is_committed_before_it_is_handled() -> None:
+    async def handle(ask: Ask, info: RequestInfo) -> list[str]:
+        return [event.name for event in world.sessions.events]
+
+    world = World(handle)
     assert world.session.state is SessionState.INITIALIZING
-    world.dispatch()
+    assert world.dispatch() == ["SessionInitialized"]
     assert world.session.state is SessionState.READY
-    assert [type(event) for event in world.session.collect_events()] == [SessionInitialized]
-    world.dispatch()
-    assert world.session.collect_events() == ()
+    assert world.dispatch() == ["SessionInitialized"]
 
 
 @pytest.mark.behaviour("session.ready.processing")

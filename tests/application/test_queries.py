@@ -71,6 +71,7 @@ class World:
         self.telemetry = FakeTelemetry()
         self.session = Session(principal="alice")
         self.session.initialize(protocol_version="2025-11-25", client_name="test", client_version="1")
+        self.session.become_ready()
         self.bus = Bus(
             {
                 ListResources: Endpoint(reads.list_resources),

@@ -26,6 +26,20 @@ def events(server: Server) -> list[str]:
     return [record["event"] for record in log(server) if record["event"].startswith(("Session", "Tool"))]
 
 
+@pytest.mark.behaviour("session.events.first-request")
+def test_a_client_that_never_says_initialized_is_ready_with_its_first_request(tmp_path: Path) -> None:
+    with serving(tmp_path, "--log-level", "debug") as server:
+        server.call(1, "initialize", HANDSHAKE)
+        server.call(2, "ping")
+        eventually(lambda: events(server) == ["SessionCreated"])
+        server.call(3, "tools/list")
+        eventually(lambda: events(server) == ["SessionCreated", "SessionInitialized"])
+        server.notify("notifications/initialized")
+        server.call(4, "shutdown")
+        assert server.wait() == 0
+        assert events(server) == ["SessionCreated", "SessionInitialized", "SessionClosed"]
+
+
 @pytest.mark.behaviour(
     "session.flow",
     "session.events",

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from tfo_mcp.application import attributes
+from tfo_mcp.application.commands import ConfirmInitialized
 from tfo_mcp.application.ports import (
     AttributeValue,
     Client,
@@ -26,7 +27,7 @@ from tfo_mcp.domain.errors import DomainError, InternalError, ResourceUnavailabl
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
 from tfo_mcp.domain.log_level import LogLevel
-from tfo_mcp.domain.session import Session
+from tfo_mcp.domain.session import Session, SessionState
 from tfo_mcp.domain.tool import ToolResult
 
 
@@ -146,6 +147,8 @@ class Bus:
             if not endpoint.guarded or info.nested:
                 return await endpoint.handle(message, info)
             info.session.check_accepts(info.operation)
+            if info.session.state is SessionState.INITIALIZING:  # its first request says what the notification would
+                await self._endpoints[ConfirmInitialized].handle(ConfirmInitialized(), info)
             info.session.begin_request()
             try:
                 return await endpoint.handle(message, info)

@@ -51,7 +51,6 @@ SESSIONS: Sequence[Behaviour] = (
         "session.events.first-request",
         "diagrams: Complete MCP Session Flow",
         "That a session became ready by its first request is published at once.",
-        gap="without `notifications/initialized` before it, it is published when the session closes",
     ),
     Behaviour(
         "session.measured",
