@@ -43,7 +43,7 @@ from tfo_mcp.application.queries import (
     ping,
 )
 from tfo_mcp.application.session_handler import SessionHandler
-from tfo_mcp.application.tool_handler import ToolHandler
+from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable, ToolFailure
 from tfo_mcp.domain.prompt import PromptRegistry
@@ -54,7 +54,7 @@ from tfo_mcp.infrastructure.client_log import FollowedLog
 from tfo_mcp.infrastructure.config import Loaded, Settings, masked, secrets_of
 from tfo_mcp.infrastructure.config.file import default_paths
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
-from tfo_mcp.infrastructure.logs import report_unforeseen
+from tfo_mcp.infrastructure.logs import release_logs, report_unforeseen
 from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.migrations import AUDIT
@@ -180,7 +180,7 @@ class Server:
             publisher=publisher,
             audit=self._audit,
             executor=blocking,
-            timeout=settings.mcp.tool_timeout,
+            limits=ToolLimits(timeout=settings.mcp.tool_timeout, max_result_size=settings.mcp.max_result_size),
             report=self._report,
         )
         conversation_handler = ConversationHandler(
@@ -267,6 +267,7 @@ class Server:
 
     async def _load(self) -> None:
         """What the first answer did not need, behind it."""
+        release_logs()
         interval = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL)
         gc.disable()  # for this while only …

@@ -35,7 +35,7 @@ from tfo_mcp.application.queries import (
     ping,
 )
 from tfo_mcp.application.session_handler import SessionHandler
-from tfo_mcp.application.tool_handler import ToolHandler
+from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.domain.prompt import PromptRegistry
 from tfo_mcp.domain.resource import ResourceRegistry
 from tfo_mcp.domain.tool import ToolRegistry
@@ -110,7 +110,7 @@ class InProcess:
             publisher=publisher,
             audit=InMemoryAudit(),
             executor=executor,
-            timeout=30,
+            limits=ToolLimits(timeout=30, max_result_size=1_000_000),
             report=self._report,
         )
         tool_queries = ToolQueries(tools, page_size=100)

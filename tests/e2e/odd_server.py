@@ -107,6 +107,12 @@ def give_no_text(arguments: Arguments, context: ToolContext) -> ToolResult:
     return ToolResult({"this is": "no text"})  # pyright: ignore[reportArgumentType]
 
 
+def flood(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Give far more than anybody asked for."""
+    lines = ["flood"] * 5_000_000
+    return ToolResult("", structured={"lines": lines}) if arguments.get("structured") else ToolResult("\n".join(lines))
+
+
 def tool(name: str, run: ToolFunction, mode: ToolMode, schema: Arguments | None = None) -> Tool:
     return Tool(
         name=name,
@@ -137,6 +143,7 @@ TOOLS = [
     tool("log_in_a_thread", log, ToolMode.THREAD),
     tool("log_and_fail", log_and_fail, ToolMode.INLINE),
     tool("tell_of_garbage", tell_of_garbage, ToolMode.INLINE),
+    tool("flood", flood, ToolMode.THREAD),
     tool("no_text", give_no_text, ToolMode.INLINE),
     tool("no_schema", fail, ToolMode.INLINE, {"type": "object", "properties": {"x": {"type": SECRET}}}),
 ]

@@ -246,3 +246,19 @@ def test_more_requests_than_may_be_at_work_wait_their_turn(tmp_path: Path) -> No
         answers = [server.receive()["id"] for _ in range(11)]
         assert sorted(answers) == sorted([*map(str, range(10)), "alive"])
         assert answers.index("alive") >= 7  # it was the eleventh, and had to wait for seven to end
+
+
+@pytest.mark.behaviour("tools.call.result-too-large")
+@pytest.mark.parametrize("structured", [False, True])
+def test_a_tool_that_floods_gets_one_sentence_and_others_their_answers(tmp_path: Path, *, structured: bool) -> None:
+    with serving(tmp_path, command=ODD) as server:
+        server.initialize()
+        server.request("flood", "tools/call", {"name": "flood", "arguments": {"structured": structured}})
+        for number in range(20):
+            server.request(number, "ping")
+        answers = {answer["id"]: answer["result"] for answer in (server.receive() for _ in range(21))}
+        result = answers.pop("flood")
+        assert answers == {number: {} for number in range(20)}
+        assert result["isError"] is True
+        assert "more than 4194304 characters (mcp.max_result_size)" in result["content"][0]["text"]
+        assert server.call_tool("after", "echo", {"message": "x"})["isError"] is False

@@ -164,13 +164,14 @@ def test_answer_log_trace_and_error_record_have_one_id(
 
 
 @pytest.mark.behaviour("telemetry.error-records")
-def test_an_answer_that_cannot_be_sent_is_an_error_record_in_the_trace_of_its_request(tmp_path: Path) -> None:
+def test_a_result_that_is_none_is_an_error_record_in_the_trace_of_its_request(tmp_path: Path) -> None:
     with receiving("http") as receiver:
         with observed(tmp_path, receiver) as server:
             server.begin("2025-11-25")
-            error_id = error_id_of(server.call(1, "tools/call", {"name": "no_text", "arguments": {}}))
+            result = server.call_tool(1, "no_text")
+            error_id = result["content"][0]["text"].split()[-1]
         (record,) = [each for each in receiver.logs() if each["event"] == "tfo.error"]
-        (traced,) = [each for each in receiver.spans() if each["name"] == "tools/call no_text"]
+        (traced,) = [each for each in receiver.spans() if each["name"] == "tools.execute"]
         assert record["attributes"]["tfo.error.id"] == error_id
         assert (record["trace_id"], record["span_id"]) == (traced["trace_id"], traced["span_id"])
 

@@ -12,7 +12,7 @@ from support.tool_calls import FakeClient
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CallTool
 from tfo_mcp.application.ports import AttributeValue, Intent, SpanKind, TraceContext
-from tfo_mcp.application.tool_handler import ToolHandler
+from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.domain.errors import UnknownTool
 from tfo_mcp.domain.events import DomainEvent, ToolExecuted
 from tfo_mcp.domain.execution import Outcome
@@ -81,7 +81,7 @@ def call(ports: Ports, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         publisher=ports,
         audit=ports,
         executor=ThreadPoolExecutor(1),
-        timeout=20,
+        limits=ToolLimits(timeout=20, max_result_size=1_000_000),
         report=lambda error_id, error: None,
     )
     info = RequestInfo(

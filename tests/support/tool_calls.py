@@ -11,7 +11,7 @@ from support.fakes import InMemoryAudit
 from support.telemetry import FakeTelemetry
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CallTool
-from tfo_mcp.application.tool_handler import ToolHandler
+from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.domain.events import DomainEvent, ToolExecuted
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.tool import Tool, ToolRegistry, ToolResult
@@ -70,7 +70,7 @@ class ToolBench:
             publisher=self.publisher,
             audit=self.audit,
             executor=self.executor,
-            timeout=timeout,
+            limits=ToolLimits(timeout=timeout, max_result_size=1_000_000),
             report=lambda error_id, error: self.reports.append((error_id, error)),
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from tfo_mcp.application.ports import (
     Telemetry,
     current_operation,
 )
+from tfo_mcp.application.results import check_result
 from tfo_mcp.domain.errors import (
     AuditUnavailable,
     InternalError,
@@ -45,11 +46,24 @@ class CallAbandoned(BaseException):
     """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolLimits:
+    """What one call may take.
+
+    Attributes:
+        timeout: seconds, of a tool that says nothing itself (`mcp.tool_timeout`).
+        max_result_size: characters of its result (`mcp.max_result_size`).
+    """
+
+    timeout: float
+    max_result_size: int
+
+
 class ToolHandler:
     """Runs tools, for clients and for Claude alike.
 
     Args:
-        timeout: seconds a tool may take that says nothing itself (`mcp.tool_timeout`).
+        limits: what one call may take.
         executor: where tools that may block run.
         report: told of what was unforeseen, with its error id, before it is masked.
     """
@@ -63,7 +77,7 @@ class ToolHandler:
         publisher: EventPublisher,
         audit: AuditTrail,
         executor: Executor,
-        timeout: float,
+        limits: ToolLimits,
         report: Callable[[str, BaseException], None],
     ) -> None:
         self._tools = tools
@@ -72,7 +86,7 @@ class ToolHandler:
         self._publisher = publisher
         self._audit = audit
         self._executor = executor
-        self._timeout = timeout
+        self._limits = limits
         self._report = report
         self._deadlines = Deadlines()
         self._validators: dict[str, Callable[[object], Sequence[str]]] = {}
@@ -139,17 +153,16 @@ class ToolHandler:
         self, tool: Tool, arguments: Mapping[str, Any], span: Span, context: _Context
     ) -> tuple[ExecutionTrigger, ToolResult | asyncio.CancelledError, str | None]:
         """Returns how it ended, the result or the cancellation, and the error's type."""
-        seconds = self._timeout if tool.timeout is None else tool.timeout
+        seconds = self._limits.timeout if tool.timeout is None else tool.timeout
         around = current_operation.set(span.context)
         try:
             if tool.mode is ToolMode.INLINE and tool.annotations.read_only:
-                outcome = tool.run(arguments, context)
+                result = check_result(tool, tool.run(arguments, context), self._limits.max_result_size)
             else:
                 with self._deadlines.within(seconds), span.active():
                     if not tool.annotations.read_only:
                         context.intent = await self._intend(tool, arguments, span, context)
-                    outcome = await self._start(tool, arguments, context)
-            result = _checked(tool, outcome)
+                    result = await self._start(tool, arguments, context)
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 return ExecutionTrigger.CANCEL, error, None
@@ -188,16 +201,17 @@ class ToolHandler:
         except StorageUnavailable as error:
             raise AuditUnavailable(tool.name, str(error)) from error
 
-    async def _start(self, tool: Tool, arguments: Mapping[str, Any], context: _Context) -> object:
+    async def _start(self, tool: Tool, arguments: Mapping[str, Any], context: _Context) -> ToolResult:
         if tool.mode is ToolMode.THREAD:
             here = contextvars.copy_context()
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
-                self._executor, lambda: here.run(_run_in_thread, tool, arguments, context)
+                self._executor, lambda: here.run(_run_in_thread, tool, arguments, context, self._limits.max_result_size)
             )
+        outcome: object = tool.run(arguments, context)
         if tool.mode is ToolMode.TASK:
-            return await cast("Awaitable[object]", tool.run(arguments, context))
-        return tool.run(arguments, context)
+            outcome = await cast("Awaitable[object]", outcome)
+        return check_result(tool, outcome, self._limits.max_result_size)
 
     def _masked(self, tool: Tool, error: BaseException, span: Span) -> ToolResult:
         if isinstance(error, InternalError):
@@ -249,23 +263,14 @@ def _is_being_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _run_in_thread(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> object:
+def _run_in_thread(tool: Tool, arguments: Mapping[str, Any], context: ToolContext, max_size: int) -> ToolResult:
     """Run a tool; what a future cannot carry to the event loop, or what would end the loop there, is wrapped."""
     try:
-        return tool.run(arguments, context)
+        return check_result(tool, tool.run(arguments, context), max_size)
     except BaseException as error:
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
             raise
         raise RuntimeError(f"{type(error).__name__} in a worker thread") from error
-
-
-def _checked(tool: Tool, outcome: object) -> ToolResult:
-    if not isinstance(outcome, ToolResult):
-        if inspect.iscoroutine(outcome):
-            outcome.close()
-        msg = f"tool {tool.name!r} gave {type(outcome).__name__}, not a ToolResult"
-        raise TypeError(msg)
-    return outcome
 
 
 class _Context:

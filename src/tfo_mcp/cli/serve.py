@@ -42,7 +42,7 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None, 
     from tfo_mcp.infrastructure.logs import configure_logging
 
     try:
-        configure_logging(loaded.settings)
+        configure_logging(loaded.settings, held=True)  # until the first answer: to write it takes imports
         from tfo_mcp.bootstrap import Server
 
         server = Server(loaded, cwd=Path.cwd())

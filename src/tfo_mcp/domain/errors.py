@@ -20,6 +20,7 @@ DomainError
 ├── InvalidTransition              a state machine was asked for an edge that it has not
 └── ToolFailure                    a tool could not do it; a sentence that the model can act on
     ├── InvalidArguments           the arguments do not fit the tool's schema
+    ├── ResultTooLarge             it did, and gave more than may be sent
     ├── ToolTimedOut
     │   └── TurnTimedOut
     ├── PathRefused                outside the roots, or one of the server's own files
@@ -190,6 +191,17 @@ class InvalidArguments(ToolFailure):
     def __init__(self, tool: str, violations: Sequence[str]) -> None:
         super().__init__(f"invalid arguments for {tool!r}: " + "; ".join(violations))
         self.violations = tuple(violations)
+
+
+class ResultTooLarge(ToolFailure):
+    """A tool gave more than may be sent."""
+
+    error_type = "result_too_large"
+
+    def __init__(self, tool: str, limit: int) -> None:
+        super().__init__(
+            f"{tool!r} gave a result of more than {limit} characters (mcp.max_result_size): ask it for less at a time"
+        )
 
 
 class ToolTimedOut(ToolFailure):

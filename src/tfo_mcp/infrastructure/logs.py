@@ -35,12 +35,17 @@ _BACKLOG = 10_000
 _PATIENCE = 0.5
 """Seconds that a flush waits: a client that does not read stderr must not keep the process."""
 
+_CAN_WAIT = frozenset({"DEBUG", "INFO"})
+"""Levels that are not written before the first answer."""
+
 _log = logging.getLogger("tfo_mcp")
 _unforeseen = logging.getLogger(UNFORESEEN)
 
 
-def configure_logging(settings: Settings) -> None:
+def configure_logging(settings: Settings, *, held: bool = False) -> None:
     """Send the project's log, and the warnings of libraries, where `settings.logging` says.
+
+    `held` keeps it back until `release_logs`, or a warning, or the end.
 
     Raises:
         ConfigurationError: the log file cannot be opened.
@@ -51,7 +56,7 @@ def configure_logging(settings: Settings) -> None:
             logging.root.removeHandler(handler)
             handler.close()
     level = logging.getLevelNamesMapping()[settings.logging.level.upper()]
-    handler = _BackgroundHandler(stream, settings.logging.format, Redaction(settings))
+    handler = _BackgroundHandler(stream, settings.logging.format, Redaction(settings), held=held)
     handler.setLevel(level)  # of its own, for a client may follow more
     logging.root.addHandler(handler)
     _log.setLevel(level)
@@ -78,6 +83,13 @@ def report_unforeseen(error_id: str, error: BaseException) -> None:
     _unforeseen.error("unforeseen error %s", error_id, exc_info=error, extra={"error_id": error_id})
 
 
+def release_logs() -> None:
+    """Write what was held back, and from now on at once."""
+    for handler in logging.root.handlers:
+        if isinstance(handler, _BackgroundHandler):
+            handler.release()
+
+
 def flush_logs(seconds: float) -> None:
     """Write what is queued, for at most `seconds`: for who leaves by `os._exit`."""
     for handler in logging.root.handlers:
@@ -99,13 +111,16 @@ def _open(settings: LoggingSettings) -> io.RawIOBase:
 class _BackgroundHandler(logging.Handler):
     """Queues records; a daemon thread of its own renders and writes them."""
 
-    def __init__(self, stream: io.RawIOBase, style: str, redaction: Redaction) -> None:
+    def __init__(self, stream: io.RawIOBase, style: str, redaction: Redaction, *, held: bool) -> None:
         super().__init__()
         self._stream = stream
         self._style = style
         self._redaction = redaction
         self._queue: SimpleQueue[logging.LogRecord | threading.Event | None] = SimpleQueue()
         self._dropped = 0
+        self._released = threading.Event()
+        if not held:
+            self._released.set()
         self._thread = threading.Thread(target=self._write_all, name="tfo-mcp-log", daemon=True)
         self._thread.start()
 
@@ -126,22 +141,31 @@ class _BackgroundHandler(logging.Handler):
         if self._dropped:
             record.__dict__["dropped"], self._dropped = self._dropped, 0
         self._queue.put(record)
+        if record.levelname not in _CAN_WAIT:
+            self.release()
+
+    def release(self) -> None:
+        """Begin to write, where that was held back."""
+        self._released.set()
 
     def flush(self) -> None:
         self.flush_within(_PATIENCE)
 
     def flush_within(self, seconds: float) -> None:
+        self.release()
         written = threading.Event()
         self._queue.put(written)
         written.wait(seconds)
 
     def close(self) -> None:
+        self.release()
         self._queue.put(None)
         self._thread.join(_PATIENCE / 10)  # `logging.shutdown` has flushed; whoever closes otherwise is in no hurry
         super().close()
 
     def _write_all(self) -> None:
         render: Callable[[logging.LogRecord], str] | None = None
+        self._released.wait()
         with self._stream:
             while (item := self._queue.get()) is not None:
                 if isinstance(item, threading.Event):

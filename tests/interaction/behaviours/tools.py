@@ -63,6 +63,11 @@ TOOLS: Sequence[Behaviour] = (
         "What a tool cannot do is a result with `isError: true` and a sentence that the model can act on.",
     ),
     Behaviour(
+        "tools.call.result-too-large",
+        "docs/reference/errors.md",
+        "A result beyond `mcp.max_result_size` is one sentence instead, and hinders nobody.",
+    ),
+    Behaviour(
         "tools.call.fault",
         "MCP 2025-11-25 server/tools",
         "A tool that raises what nobody foresaw is such a result too, with an error id and not with its text.",
