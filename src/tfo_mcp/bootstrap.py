@@ -267,6 +267,7 @@ class Server:
 
     async def _load(self) -> None:
         """What the first answer did not need, behind it."""
+        await asyncio.sleep(0)  # the answer is written at the end of this turn of the loop
         release_logs()
         interval = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL)

@@ -44,6 +44,7 @@ NEVER_BEFORE: Sequence[str] = (
     "opentelemetry.proto",
     "opentelemetry.sdk",
     "sqlalchemy",
+    "structlog",
     "yaml",
 )
 """Comes later, behind the first answer or when it is needed."""
@@ -54,7 +55,6 @@ OURS: Mapping[str, str] = {
     "typing_extensions": "msgspec's",
     "platformdirs": "where configuration and state are",
     "uvloop": "the event loop",
-    "structlog": "renders the first log line in a thread of its own, which may overtake the answer",
 }
 """What we import ourselves, the SDK aside, and what for."""
 

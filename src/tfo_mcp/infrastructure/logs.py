@@ -87,7 +87,7 @@ def release_logs() -> None:
     """Write what was held back, and from now on at once."""
     for handler in logging.root.handlers:
         if isinstance(handler, _BackgroundHandler):
-            handler.release()
+            handler.write_now()
 
 
 def flush_logs(seconds: float) -> None:
@@ -142,9 +142,9 @@ class _BackgroundHandler(logging.Handler):
             record.__dict__["dropped"], self._dropped = self._dropped, 0
         self._queue.put(record)
         if record.levelname not in _CAN_WAIT:
-            self.release()
+            self.write_now()
 
-    def release(self) -> None:
+    def write_now(self) -> None:
         """Begin to write, where that was held back."""
         self._released.set()
 
@@ -152,13 +152,13 @@ class _BackgroundHandler(logging.Handler):
         self.flush_within(_PATIENCE)
 
     def flush_within(self, seconds: float) -> None:
-        self.release()
+        self.write_now()
         written = threading.Event()
         self._queue.put(written)
         written.wait(seconds)
 
     def close(self) -> None:
-        self.release()
+        self.write_now()
         self._queue.put(None)
         self._thread.join(_PATIENCE / 10)  # `logging.shutdown` has flushed; whoever closes otherwise is in no hurry
         super().close()
