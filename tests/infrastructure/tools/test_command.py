@@ -509,6 +509,17 @@ REFUSED_BY_GIT = [
     "git diff --no-index /etc/passwd /etc/hosts",
     "git apply --unsafe-paths x",
     "git checkout --recurse-submodules HEAD",
+    "git status --help",
+    "git status -v",
+    "git status -sv",
+    "git status --v",
+    "git commit --verb",
+    "git commit -av",
+    "git range-diff HEAD~1..HEAD HEAD~1..HEAD",
+    "git whatchanged",
+    "git diff --submodule=diff",
+    "git apply --build-fake-ancestor=/tmp/x patch",
+    "git apply --build=/tmp/x patch",
 ]
 
 
@@ -532,10 +543,12 @@ def trapped_settings(trap: Path) -> Iterator[str]:
     for name in (
         "core.fsmonitor", "core.pager", "core.editor", "sequence.editor", "diff.external", "gpg.program",
         "core.askPass", "core.sshCommand", "core.alternateRefsCommand", "pager.log", "pager.status",
+        "interactive.diffFilter", "diff.trapped.textconv", "diff.trapped.command",
     ):  # fmt: skip
         yield f"{name}={trap}"
     for name in ("status", "log", "diff", "commit", "add"):
         yield f"alias.{name}=!{trap}"
+    yield from ("color.ui=always", "commit.verbose=true", "diff.submodule=diff")
     yield from ("commit.gpgSign=true", "tag.gpgSign=true", "log.showSignature=true", f"core.hooksPath={trap.parent}")
 
 
@@ -543,7 +556,6 @@ def trapped_settings(trap: Path) -> Iterator[str]:
     "command",
     [
         "git status",
-        "git status -v",
         "git log",
         "git log -p",
         "git log --format=%G?",
@@ -567,7 +579,13 @@ def trapped_settings(trap: Path) -> Iterator[str]:
         "git stash show -p",
         "git reset --hard HEAD",
         "git restore file",
-        "git range-diff HEAD~1..HEAD HEAD~1..HEAD",
+        "git add -p",
+        "git commit -p",
+        "git reset -p HEAD~1",
+        "git reflog -p",
+        "git reflog show -p",
+        "git reflog HEAD -p",
+        "git rev-list --filter=blob:none HEAD",
         "git rev-parse --git-dir",
         "git version",
     ],
@@ -591,6 +609,8 @@ def test_nothing_that_a_repository_configures_is_run(tmp_path: Path, command: st
     for setting in trapped_settings(trap):
         name, value = setting.split("=", 1)
         git(world.work, "config", name, value)
+
+    (world.work / ".git" / "info" / "attributes").write_text("file diff=trapped\n")
 
     result = world.run(command)
 

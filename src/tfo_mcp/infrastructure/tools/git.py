@@ -8,6 +8,7 @@ work tree are refused, abbreviated ones included; and the environment switches o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -17,18 +18,21 @@ from tfo_mcp.infrastructure.tools.roots import quoted
 _SUBCOMMANDS: Final = frozenset({
     "add", "annotate", "apply", "blame", "branch", "cat-file", "check-ignore", "checkout", "cherry", "clean",
     "commit", "count-objects", "describe", "diff", "diff-files", "diff-index", "diff-tree", "for-each-ref", "grep",
-    "log", "ls-files", "ls-tree", "merge-base", "mv", "name-rev", "range-diff", "reflog", "reset", "restore",
-    "rev-list", "rev-parse", "rm", "shortlog", "show", "show-branch", "show-ref", "stash", "status", "switch",
-    "tag", "version", "whatchanged",
+    "log", "ls-files", "ls-tree", "merge-base", "mv", "name-rev", "reflog", "reset", "restore", "rev-list",
+    "rev-parse", "rm", "shortlog", "show", "show-branch", "show-ref", "stash", "status", "switch", "tag", "version",
 })  # fmt: skip
+"""Not `range-diff`, whose own `git log` cannot be told to run no textconv, nor what git deprecates, such as
+`whatchanged`: from 2.52 on an alias may shadow it."""
 
 _OPTIONS: Final = (
+    "--build-fake-ancestor",
     "--config-env",
     "--exec",
     "--exec-path",
     "--ext-diff",
     "--filters",
     "--git-dir",
+    "--help",
     "--no-index",
     "--open-files-in-pager",
     "--output",
@@ -37,6 +41,7 @@ _OPTIONS: Final = (
     "--receive-pack",
     "--recurse-submodules",
     "--show-signature",
+    "--submodule",
     "--textconv",
     "--trailer",
     "--unsafe-paths",
@@ -53,13 +58,21 @@ _HARMLESS: Final[Mapping[str, frozenset[str]]] = {
     "diff-tree": frozenset({"--text"}),
     "grep": frozenset({"--text"}),
     "log": frozenset({"--text"}),
+    "rev-list": frozenset({"--filter"}),
     "rev-parse": frozenset({"--git-dir"}),
     "show": frozenset({"--text"}),
 }
 """Options that are spelt like the beginning of one above, and are none."""
 
-_WITH_PATCHES: Final = frozenset({"diff", "diff-files", "diff-index", "diff-tree", "log", "show", "whatchanged"})
+_WITH_PATCHES: Final = frozenset({"diff", "diff-files", "diff-index", "diff-tree", "log", "show"})
 """They show patches, for which configuration may name a program; each can be told not to."""
+_NO_PROGRAMS: Final = ("--no-ext-diff", "--no-textconv")
+
+_VERBOSE: Final = re.compile(r"-[^-CFSctmu]*v|--v(?!erify)")
+"""Has `commit` and `status` show patches, which they cannot be told to show without those programs."""
+
+_REFLOG: Final = frozenset({"delete", "drop", "exists", "expire", "list", "write"})
+"""What `reflog` does beside being another `log`."""
 
 _SETTINGS: Final = {
     "safe.bareRepository": "explicit",  # or a folder made of ordinary files could bring its own configuration
@@ -75,6 +88,9 @@ _SETTINGS: Final = {
     "credential.helper": "",
     "diff.external": "",
     "diff.ignoreSubmodules": "dirty",
+    "diff.submodule": "short",
+    "interactive.diffFilter": "cat",
+    "commit.verbose": "false",
     "gc.auto": "0",
     "gc.recentObjectsHook": "",
     "maintenance.auto": "false",
@@ -127,7 +143,9 @@ def git_arguments(arguments: Sequence[str]) -> list[str]:
                 f"git may not be run with {quoted(argument)}: the option runs programs, or leaves the work tree"
             )
     if subcommand in _WITH_PATCHES:
-        return [subcommand, "--no-ext-diff", "--no-textconv", *rest]
+        return [subcommand, *_NO_PROGRAMS, *rest]
+    if subcommand == "reflog" and _REFLOG.isdisjoint(rest[:1]):
+        return [subcommand, "show", *_NO_PROGRAMS, *rest[rest[:1] == ["show"] :]]
     if subcommand in {"annotate", "blame", "grep"}:
         return [subcommand, "--no-textconv", *rest]
     return [subcommand, *rest]
@@ -137,6 +155,8 @@ def _is_refused(subcommand: str, argument: str) -> bool:
     name = argument.partition("=")[0]
     if name in _HARMLESS.get(subcommand, ()):
         return False
+    if subcommand in {"commit", "status"} and _VERBOSE.match(argument):
+        return True
     if name.startswith("--"):
         return len(name) > len("--") and any(option.startswith(name) for option in _OPTIONS)
     return subcommand == "grep" and argument.startswith("-") and "O" in argument
