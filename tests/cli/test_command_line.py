@@ -32,6 +32,13 @@ def test_version_is_said_in_one_place(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout.strip() == f"tfo-mcp, version {tfo_mcp.__version__}"
 
 
+def test_no_module_is_taken_from_the_working_directory(tmp_path: Path) -> None:
+    for name in ("click.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)")
+
+    assert run(tmp_path, "validate").returncode == 0
+
+
 def test_help_names_every_verb(tmp_path: Path) -> None:
     text = run(tmp_path, "--help").stdout
     assert all(verb in text for verb in ("serve", "validate", "fake-claude", "demo"))
