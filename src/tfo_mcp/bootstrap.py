@@ -71,7 +71,7 @@ from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
 from tfo_mcp.infrastructure.tools.own_environment import hide_from_others
 from tfo_mcp.infrastructure.tools.processes import Processes
 from tfo_mcp.infrastructure.tools.programs import Programs
-from tfo_mcp.infrastructure.tools.roots import Roots, roots_in_force
+from tfo_mcp.infrastructure.tools.roots import Roots, own_program, roots_in_force
 from tfo_mcp.infrastructure.tools.sandbox import Bubblewrap, NoSandbox, Sandbox
 from tfo_mcp.infrastructure.tools.system import system_tools
 from tfo_mcp.infrastructure.tools.writing import writing_tools
@@ -366,7 +366,7 @@ def offered_tools(loaded: Loaded, *, cwd: Path) -> ToolRegistry:
 
 
 def _roots(loaded: Loaded, cwd: Path) -> Roots:
-    return Roots(roots_in_force(loaded.settings.tools.roots, cwd), denied=_own_files(loaded))
+    return Roots(roots_in_force(loaded.settings.tools.roots, cwd), denied=_own_files(loaded), unchanged=own_program())
 
 
 def _own_files(loaded: Loaded) -> list[Path]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from support.bubblewrap import SANDBOXES, require
 from support.server import REVISIONS, eventually, serving
 from support.sizes import later
 
@@ -63,6 +66,35 @@ def test_the_servers_own_files_are_refused_in_a_root_around_them(tmp_path: Path)
             assert "is one of the server's own files" in result["content"][0]["text"]
 
     assert not (home / ".config" / "tfo-mcp").exists()
+
+
+@pytest.mark.behaviour("tools.access.own-files")
+@SANDBOXES
+def test_what_the_next_start_would_run_is_not_changed_in_a_root_around_it(tmp_path: Path, sandbox: str) -> None:
+    require(sandbox)
+    work = tmp_path / "work"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", work / "sub" / ".venv"], check=True)
+    [packages] = (work / "sub" / ".venv").glob("lib/python*/site-packages")
+    (packages / "here.pth").write_text("\n".join(path for path in sys.path if path))
+    settings = {
+        "TELEMETRYFLOW_MCP_TOOLS_EXECUTE_COMMAND_ALLOW": "touch,mv",
+        "TELEMETRYFLOW_MCP_TOOLS_EXECUTE_COMMAND_SANDBOX": sandbox,
+    }
+    command = (str(work / "sub" / ".venv" / "bin" / "python"), "-m", "tfo_mcp", "serve")
+    with serving(tmp_path, env=settings, command=command) as server:
+        server.initialize()
+        trap = str(packages / "sitecustomize.py")
+        written = server.call_tool(1, "write_file", {"path": trap, "content": "raise SystemExit"})
+        read = server.call_tool(2, "read_file", {"path": str(packages / "here.pth")})
+        if sandbox == "bubblewrap":
+            for words in (["touch", trap], ["mv", "sub", "other"], ["mv", "sub/.venv", "other"]):
+                assert server.call_tool(str(words), "execute_command", {"command": words})["structuredContent"][
+                    "exit_code"
+                ]
+
+    assert "is part of the server's own program" in written["content"][0]["text"]
+    assert not read.get("isError")
+    assert not Path(trap).exists()
 
 
 @pytest.mark.behaviour("tools.acting.write-file")

@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import tfo_mcp
 from tfo_mcp.domain.errors import PathRefused, ToolFailure
 
 Identity = tuple[int, int]
@@ -54,14 +56,16 @@ class Roots:
     Args:
         paths: absolute; the first is what relative paths start from. A root itself may be a symbolic link.
         denied: the server's own files and folders, refused wherever they are met, hard links included.
+        unchanged: folders of the server's own program: read as others, never written to.
     """
 
-    def __init__(self, paths: Sequence[Path], denied: Iterable[Path] = ()) -> None:
+    def __init__(self, paths: Sequence[Path], denied: Iterable[Path] = (), unchanged: Iterable[Path] = ()) -> None:
         self._roots = tuple(path.absolute() for path in paths)
         self._spellings = [(_components(str(root)), root) for root in self._roots]
         self._spellings += [(_components(os.path.realpath(root)), root) for root in self._roots]
         self._own = tuple(denied)
         self._denied = (*self._own, _SERVERS_OWN_PROCESS)
+        self._unchanged = tuple(unchanged)
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -139,6 +143,12 @@ class Roots:
     def hidden(self) -> tuple[Path, ...]:
         """The server's own files and folders as they really are, or would be."""
         return tuple(Path(os.path.realpath(path)) for path in self._own)
+
+    @property
+    def unchanged(self) -> tuple[Path, ...]:
+        """Folders in the roots that hold the server's own program, as they really are."""
+        real = [Path(os.path.realpath(path)) for path in self._unchanged]
+        return tuple(path for path in real if path.is_dir() and self.holds(path))
 
     def denied(self) -> frozenset[Identity]:
         """What the denied paths are at this moment."""
@@ -283,6 +293,14 @@ def default_roots(cwd: Path, home: Path) -> tuple[Path, ...]:
     """The roots where none are set: the working directory, unless home lies in it or is it."""
     cwd, home = cwd.resolve(), home.resolve()
     return () if home.is_relative_to(cwd) else (cwd,)
+
+
+def own_program() -> set[Path]:
+    """The folders that the next start would run code from. Those of other projects on the module path are not in it."""
+    of_python = (Path(sys.prefix), Path(sys.base_prefix))
+    modules = {path for path in map(Path, sys.path) if any(folder in path.parents for folder in of_python)}
+    environment = {Path(sys.prefix)} if sys.prefix != sys.base_prefix else set[Path]()
+    return modules | environment | {Path(tfo_mcp.__file__).parent.parent}
 
 
 def enter(folder: int, names: Sequence[str]) -> int:

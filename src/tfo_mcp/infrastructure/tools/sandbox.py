@@ -1,7 +1,8 @@
 """What holds a program back: bubblewrap, or nothing where the operator said so.
 
-In bubblewrap a program sees the file system read-only, with the roots writable, the server's own files hidden, and
-`/tmp` and `/run` (where sockets of other services are) its own; it has no network, and dies with the server.
+In bubblewrap a program sees the file system read-only, with the roots writable except for the server's own program,
+the server's own files hidden, and `/tmp` and `/run` (where sockets of other services are) its own; it has no network,
+and dies with the server.
 """
 
 from __future__ import annotations
@@ -159,12 +160,27 @@ class Bubblewrap:
             mounts += ["--ro-bind", str(program.real), str(program.path)]
         for root in self._roots.folders:
             mounts += ["--bind", str(root), str(root)]
+        for folder in self._on_the_way():
+            mounts += ["--bind", str(folder), str(folder)]
+        for folder in self._roots.unchanged:
+            mounts += ["--ro-bind", str(folder), str(folder)]
         for hidden in self._roots.hidden:
             if hidden.is_file():
                 mounts += ["--ro-bind", "/dev/null", str(hidden)]
             elif hidden.is_dir() or self._roots.holds(hidden):  # one that is not there could be made
                 mounts += ["--tmpfs", str(hidden)]
         return mounts
+
+    def _on_the_way(self) -> list[Path]:
+        """Folders between a root and what is protected: as mounts they cannot be renamed, to put others there."""
+        roots, protected = self._roots.folders, (*self._roots.hidden, *self._roots.unchanged)
+        found = {
+            folder
+            for path in protected
+            for folder in path.parents
+            if folder.is_dir() and any(root in folder.parents for root in roots)
+        }
+        return sorted(found)
 
 
 def _path_of(descriptor: int, *, follow: bool) -> str:
