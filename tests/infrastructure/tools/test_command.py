@@ -406,6 +406,18 @@ def test_in_the_sandbox_the_servers_own_files_are_hidden(tmp_path: Path) -> None
     assert list(to_come.iterdir()) == []
 
 
+def test_no_command_runs_that_could_lead_the_next_start_to_other_files(tmp_path: Path) -> None:
+    world = World(tmp_path, "ls", sandbox="bubblewrap")
+    (tmp_path / "config.yaml").write_text("")
+    (world.work / "config.yaml").symlink_to(tmp_path / "config.yaml")
+    world.roots = Roots([world.work], denied=[world.work / "config.yaml"])
+
+    refused = world.run("ls")
+
+    assert refused.is_error
+    assert refused.text.startswith(f"commands are off, because the link {world.work.resolve() / 'config.yaml'}, in a")
+
+
 def test_in_the_sandbox_there_is_no_network_and_no_other_process(tmp_path: Path) -> None:
     world = World(tmp_path, "cat", "ls", sandbox="bubblewrap")
 

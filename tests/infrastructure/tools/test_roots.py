@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.bubblewrap import require
 from support.tool_calls import ToolBench
 from tfo_mcp.domain.errors import ToolFailure
 from tfo_mcp.domain.tool import ToolResult
@@ -259,6 +262,36 @@ def test_a_hard_link_between_other_files_is_no_offence(tmp_path: Path) -> None:
     world = World(tmp_path)
     (world.root / "again.txt").hardlink_to(world.root / "hello.txt")
     assert world.read("again.txt").text == "hello"
+
+
+def test_another_view_of_the_servers_own_process_is_refused_too(tmp_path: Path) -> None:
+    require("bubblewrap")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "file").write_text("content")
+    read = (
+        "import sys; from pathlib import Path; from tfo_mcp.infrastructure.tools.roots import Roots\n"
+        "with Roots([Path(sys.argv[1])]).open(sys.argv[2]) as opened: print('opened', opened.status.st_size)"
+    )
+    command = [
+        "bwrap",
+        "--unshare-pid",
+        "--dev-bind",
+        "/",
+        "/",
+        "--proc",
+        str(tmp_path / "proc"),
+        sys.executable,
+        "-c",
+        read,
+    ]
+
+    said = {
+        path: subprocess.run([*command, str(tmp_path), path], capture_output=True, text=True, check=False)
+        for path in ("file", "proc", "proc/self/environ", "proc/1/root/etc/passwd")
+    }
+
+    assert said.pop("file").stdout == "opened 7\n"
+    assert all("one of the server's own files" in run.stderr and not run.stdout for run in said.values()), said
 
 
 def test_the_servers_own_process_is_refused_even_below_the_root_of_all(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 import tfo_mcp
 from tfo_mcp.domain.errors import PathRefused, ToolFailure
@@ -36,6 +36,8 @@ _FILE: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBL
 
 _SERVERS_OWN_PROCESS: Final = Path("/proc")
 """Holds the server's environment and memory, and with them its keys; refused even below a root `/`."""
+_ROOT_OF_PROC: Final = 1
+"""The inode that Linux gives the root of each /proc, of which more may be mounted, each a device of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,15 @@ class Roots:
         real = [Path(os.path.realpath(path)) for path in self._unchanged]
         return tuple(path for path in real if path.is_dir() and self.holds(path))
 
+    @property
+    def replaceable(self) -> Path | None:
+        """A symbolic link in a root on the way to the server's own files, which leads elsewhere once it is replaced."""
+        for path in self._own:
+            for place in (path.absolute(), *path.absolute().parents):
+                if place.is_symlink() and self.holds(place.parent):
+                    return place
+        return None
+
     def denied(self) -> frozenset[Identity]:
         """What the denied paths are at this moment."""
         found: set[Identity] = set()
@@ -239,7 +250,10 @@ class Walk:
         self._stack.append(descriptor)
         if len(self._stack) > _MAX_DEPTH:
             raise PathRefused(f"{quoted(self._path)} is more than {_MAX_DEPTH} folders deep")
-        self._refuse_denied(os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        self._refuse_denied(status)
+        if status.st_ino == _ROOT_OF_PROC and os.access("self/environ", os.F_OK, dir_fd=descriptor):
+            self._refuse_own()
 
     def _go_back(self) -> None:
         if len(self._stack) == 1:
@@ -270,7 +284,10 @@ class Walk:
 
     def _refuse_denied(self, status: os.stat_result) -> None:
         if identity(status) in self._denied or self._roots.is_linked_from_denied(status):
-            raise PathRefused(f"{quoted(self._path)} is one of the server's own files, which file tools never touch")
+            self._refuse_own()
+
+    def _refuse_own(self) -> NoReturn:
+        raise PathRefused(f"{quoted(self._path)} is one of the server's own files, which file tools never touch")
 
     def _refuse_special(self, mode: int) -> None:
         if not stat.S_ISREG(mode):

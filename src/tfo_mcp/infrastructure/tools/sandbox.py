@@ -110,7 +110,12 @@ class Bubblewrap:
 
     async def _try(self) -> str | None:
         program = find_program("true", self._roots)
-        if isinstance(self._bubblewrap, str) or isinstance(program, str):
+        if link := self._roots.replaceable:
+            problem = (
+                f"commands are off, because the link {link}, in a folder that they can write to, leads to files of "
+                f"the server itself: name those by their own path, {_WITHOUT}"
+            )
+        elif isinstance(self._bubblewrap, str) or isinstance(program, str):
             why = self._bubblewrap if isinstance(self._bubblewrap, str) else program
             problem = f"commands are off, because there is no bubblewrap ({why}): install it, {_WITHOUT}"
         else:
