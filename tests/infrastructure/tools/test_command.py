@@ -528,6 +528,7 @@ REFUSED_BY_GIT = [
     "git commit --verb",
     "git commit -av",
     "git range-diff HEAD~1..HEAD HEAD~1..HEAD",
+    "git mv -f trap .git/config",
     "git whatchanged",
     "git diff --submodule=diff",
     "git apply --build-fake-ancestor=/tmp/x patch",

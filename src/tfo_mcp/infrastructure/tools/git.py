@@ -18,11 +18,12 @@ from tfo_mcp.infrastructure.tools.roots import quoted
 _SUBCOMMANDS: Final = frozenset({
     "add", "annotate", "apply", "blame", "branch", "cat-file", "check-ignore", "checkout", "cherry", "clean",
     "commit", "count-objects", "describe", "diff", "diff-files", "diff-index", "diff-tree", "for-each-ref", "grep",
-    "log", "ls-files", "ls-tree", "merge-base", "mv", "name-rev", "reflog", "reset", "restore", "rev-list",
-    "rev-parse", "rm", "shortlog", "show", "show-branch", "show-ref", "stash", "status", "switch", "tag", "version",
+    "log", "ls-files", "ls-tree", "merge-base", "name-rev", "reflog", "reset", "restore", "rev-list", "rev-parse",
+    "rm", "shortlog", "show", "show-branch", "show-ref", "stash", "status", "switch", "tag", "version",
 })  # fmt: skip
-"""Not `range-diff`, whose own `git log` cannot be told to run no textconv, nor what git deprecates, such as
-`whatchanged`: from 2.52 on an alias may shadow it."""
+"""Not `mv`, which renames a file to `.git/config` before it finds that this is no place for one; not `range-diff`,
+whose own `git log` cannot be told to run no textconv; nor what git deprecates, such as `whatchanged`: from 2.52 on an
+alias may shadow it."""
 
 _OPTIONS: Final = (
     "--build-fake-ancestor",
