@@ -163,11 +163,11 @@ class Roots:
 
     def denied(self) -> frozenset[Identity]:
         """What the denied paths are at this moment."""
-        found: set[Identity] = set()
-        for path in self._denied:
-            with suppress(OSError):  # not there, so nothing can lead to it
-                found.add(identity(path.stat()))
-        return frozenset(found)
+        return _identities_of(self._denied)
+
+    def program(self) -> frozenset[Identity]:
+        """What the folders of the server's own program are at this moment."""
+        return _identities_of(self._unchanged)
 
     def reserved(self) -> frozenset[tuple[Identity, str]]:
         """Where the denied paths stand or would come to be: a folder that is there, and a name in it as `folded`."""
@@ -373,6 +373,14 @@ def _components(path: str) -> list[str]:
     """The names in `path`; a slash at the end becomes '.', so that it asks for a folder."""
     names = [name for name in path.split("/") if name]
     return [*names, "."] if path.endswith("/") and names else names
+
+
+def _identities_of(paths: Iterable[Path]) -> frozenset[Identity]:
+    found: set[Identity] = set()
+    for path in paths:
+        with suppress(OSError):  # not there, so nothing can lead to it
+            found.add(identity(path.stat()))
+    return frozenset(found)
 
 
 def _identities_below(folder: Path) -> Iterator[Identity]:

@@ -128,7 +128,7 @@ class _WritingWalk(Walk):
         super().__init__(roots, path)
         self._create_dirs = create_dirs
         self._reserved = roots.reserved()
-        self._unchanged = {identity(folder.stat()) for folder in roots.unchanged}
+        self._program = roots.program()
 
     def arrive_at_target(self) -> _Target:
         """The place at the end. Its folder stays open until the walk is closed."""
@@ -160,7 +160,7 @@ class _WritingWalk(Walk):
 
     def _hold(self, descriptor: int) -> None:
         super()._hold(descriptor)
-        if identity(os.fstat(descriptor)) in self._unchanged:
+        if identity(os.fstat(descriptor)) in self._program:
             raise PathRefused(
                 f"{quoted(self._path)} is part of the server's own program, which file tools never change: "
                 "its next start would run it"
