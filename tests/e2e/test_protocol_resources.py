@@ -198,6 +198,31 @@ def test_a_database_that_others_keep_locked_is_degraded_at_once(tmp_path: Path) 
 
 
 @pytest.mark.behaviour("resources.read.health")
+@pytest.mark.parametrize("name", ["tfo-mcp.db", "audit.db"])
+def test_a_database_that_is_moved_away_while_it_is_open_takes_no_writes(tmp_path: Path, name: str) -> None:
+    component, tool, arguments = {
+        "tfo-mcp.db": ("storage", "claude_conversation", {"message": "hello"}),
+        "audit.db": ("audit", "write_file", {"path": "new.txt", "content": "new"}),
+    }[name]
+    database = tmp_path / "state" / name
+    with fake_claude() as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
+        server.begin("2025-11-25")
+        assert read_json(server, "status://health")["components"][component]["status"] == "healthy"
+        database.rename(tmp_path / name)
+        health = read_json(server, "status://health")
+        assert (health["status"], health["components"][component]["status"]) == ("unhealthy", "unhealthy")
+        assert "moved, deleted or replaced" in health["components"][component]["problem"]
+        refused = server.call_tool(1, tool, arguments)
+        assert refused["isError"] is True
+        assert "moved, deleted or replaced" in refused["content"][0]["text"]
+        assert not (tmp_path / "work" / "new.txt").exists()
+        # Put back it is what it was, and so is its log.
+        (tmp_path / name).rename(database)
+        assert server.call_tool(2, tool, arguments)["isError"] is False
+        assert read_json(server, "status://health")["components"][component]["status"] == "healthy"
+
+
+@pytest.mark.behaviour("resources.read.health")
 def test_how_the_last_requests_to_claude_went_is_told(tmp_path: Path) -> None:
     script = "replies: [{text: fine}, {status: 401, text: refused}, {text: fine again}]"
     with fake_claude(script) as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:

@@ -67,6 +67,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file = _identity(path)
         self._engine = create_async_engine(
             _url("sqlite+aiosqlite", path),
             connect_args=_CONNECT_ARGS,
@@ -86,6 +87,7 @@ class Database:
         """
         with _translated(self._path):
             async with self._engine.connect() as connection:
+                self._check_in_place()
                 yield connection
 
     @asynccontextmanager
@@ -98,11 +100,29 @@ class Database:
         """
         with _translated(self._path):
             async with self._writer.begin() as connection:
+                self._check_in_place()
                 yield connection
+
+    def _check_in_place(self) -> None:
+        """What is written to a file without a name is lost, and with a write-ahead log SQLite does not look."""
+        if _identity(self._path) != self._file:
+            raise StorageUnavailable(
+                f"the database {str(self._path)!r} cannot be used: it was moved, deleted or replaced while it was "
+                "open; put it back, or start tfo-mcp again"
+            )
 
     async def close(self) -> None:
         """Close the connections that nobody uses; the others close when they are given back."""
         await self._engine.dispose()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name, None where none has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def open_database(path: Path, history: History) -> Database:
