@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from differential.ours import HELLO, InProcess
+from support.server import serving
 from tfo_mcp.domain.health import HealthStatus
 from tfo_mcp.presentation.prompts import SERVER_PROMPTS
 
@@ -44,6 +45,14 @@ def test_the_reference_names_every_prompt_with_its_arguments() -> None:
         for prompt in SERVER_PROMPTS
     ]
     assert rows("## Prompts") == described
+
+
+def test_the_reference_names_every_component_of_health(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.begin("2025-11-25")
+        read = server.call(1, "resources/read", {"uri": "status://health"})["result"]
+    measured = json.loads(read["contents"][0]["text"])["components"]
+    assert [row[0].strip("`") for row in rows("### What `status://health` says")] == list(measured)
 
 
 def test_the_reference_knows_the_words_of_health() -> None:

@@ -51,7 +51,7 @@ def server_resources(
             uri="status://health",
             name="server-health",
             title="Server health",
-            description="Measured now: storage, telemetry, Claude and this session, and what follows for the whole.",
+            description="Measured now: storage, audit, telemetry, Claude and this session, and what follows for the whole.",
             mime_type=JSON,
             read=read_health,
         ),
