@@ -79,8 +79,14 @@ def test_a_cursor_that_was_not_given_out_for_the_list_is_refused(tmp_path: Path,
             ["tools", 1, "no_such"],
             ["tools", -1, ""],
             ["tools", 10**9, ""],
+            ["resources", 10**30, "x"],
+            ["resources", 3, "file:///x"],
+            ["resources", 3, f"conv_{'0' * 32}"],
+            ["resources", 22, f"conversation://conv_{'0' * 32}"],
         )
-        foreign += [base64.urlsafe_b64encode(json.dumps(payload).encode()).decode() for payload in forged]
+        foreign += [
+            base64.urlsafe_b64encode(json.dumps(payload, separators=(",", ":")).encode()).decode() for payload in forged
+        ]
         foreign.append(given["tools/list"][0].rstrip("=") + "====")
         foreign.append(base64.urlsafe_b64encode(b"[" * 5000).decode())
         for method in LISTS:

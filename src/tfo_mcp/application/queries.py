@@ -16,6 +16,7 @@ from tfo_mcp.domain.errors import (
     StorageUnavailable,
     UnknownCursor,
     UnknownReference,
+    UnknownResource,
 )
 from tfo_mcp.domain.prompt import Prompt, PromptRegistry
 from tfo_mcp.domain.resource import Content, Reader, Resource, ResourceRegistry, ResourceTemplate
@@ -120,14 +121,17 @@ class ResourceQueries:
         """
         fixed, size = self._resources.resources, self._page_size
         place = Place.of("resources", query.cursor)
-        if 0 < place.count <= len(fixed) and fixed[place.count - 1].uri != place.last:
+        given = max(0, place.count - len(fixed))
+        if given >= _MOST_RECENT or (0 < place.count <= len(fixed) and fixed[place.count - 1].uri != place.last):
             raise UnknownCursor(place.cursor)
         following = list(fixed[place.count : place.count + size + 1])
         if len(following) <= size:
-            given = max(0, place.count - len(fixed))
             after = place.last if given else None
             wanted = min(size + 1 - len(following), _MOST_RECENT - given)
-            following += await self._recent(_reader(info), wanted, after)
+            try:
+                following += await self._recent(_reader(info), wanted, after)
+            except UnknownResource as error:
+                raise UnknownCursor(place.cursor) from error
         return place.page(following, size, lambda resource: resource.uri)
 
     async def _recent(self, reader: Reader, wanted: int, after: str | None) -> Sequence[Resource]:

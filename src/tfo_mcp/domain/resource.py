@@ -55,7 +55,8 @@ class ResourceTemplate:
         uri_template: RFC 6570, `file:///{path}`.
         mime_type: None where they have not all the same.
         complete: what the variable could be, from what is written of it.
-        recent: the newest of them, so many at most, behind the one with a certain URI; None: they are not listed.
+        recent: the newest of them, so many at most, behind the one with a certain URI, which raises `UnknownResource`
+            where it can be none of them; None: they are not listed.
     """
 
     uri_template: str

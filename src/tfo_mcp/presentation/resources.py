@@ -51,7 +51,7 @@ def server_resources(
             uri="status://health",
             name="server-health",
             title="Server health",
-            description="Measured now: storage, audit, telemetry, Claude and this session, and what follows for the whole.",
+            description="Measured now: storage, audit, telemetry, Claude and this session, and what follows from them.",
             mime_type=JSON,
             read=read_health,
         ),
@@ -104,8 +104,8 @@ class ConversationResources:
 
     async def _recent(self, reader: Reader, limit: int, after: str | None) -> Sequence[Resource]:
         last = None if after is None else parse_conversation_id(after.removeprefix(_CONVERSATION))
-        if after is not None and last is None:
-            return ()
+        if after is not None and (last is None or not after.startswith(_CONVERSATION)):
+            raise UnknownResource(after)
         return list(map(self._listed, await self._conversations.newest(reader.principal, limit, after=last)))
 
     def _listed(self, summary: ConversationSummary) -> Resource:
