@@ -185,6 +185,16 @@ def test_a_feature_that_is_switched_off_is_neither_promised_nor_there(tmp_path: 
 
 @pytest.mark.behaviour("lifecycle.capabilities.switched-off")
 @pytest.mark.parametrize("revision", NEWEST)
+def test_a_method_that_is_not_there_is_unknown_whatever_its_params(tmp_path: Path, revision: str) -> None:
+    with serving(tmp_path, env=without("tools", "resources", "prompts")) as server:
+        server.begin(revision)
+        for method in ("tools/call", "resources/read", "resources/subscribe", "prompts/get", "completion/complete"):
+            error = server.call(method, method, {})["error"]
+            assert error == {"code": -32601, "message": "Method not found", "data": method}
+
+
+@pytest.mark.behaviour("lifecycle.capabilities.switched-off")
+@pytest.mark.parametrize("revision", NEWEST)
 def test_with_nothing_to_complete_there_is_no_completion(tmp_path: Path, revision: str) -> None:
     with serving(tmp_path, env=without("prompts", "resources")) as server:
         assert capabilities(server, revision) == {"tools", "logging"}

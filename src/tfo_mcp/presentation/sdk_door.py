@@ -140,7 +140,7 @@ class SdkDoor:
         try:
             return {"result": await serve(request, call)}
         except Exception as fault:  # noqa: BLE001  # the one place where anything becomes an answer
-            error = _malformed(fault) if isinstance(fault, ValidationError) else handler_exception_to_error_data(fault)
+            error = self._known_error(request, fault)
             if error is None or (error.code == types.INTERNAL_ERROR and error.data is None):  # the kernel's has no id
                 error_id = uuid4().hex
                 self._report(error_id, fault)
@@ -148,6 +148,13 @@ class SdkDoor:
             if not call.recorded:
                 self._telemetry.record_rejected(_REASONS.get(error.code, "other"))
             return {"error": error.model_dump(mode="json", exclude_none=True)}
+
+    def _known_error(self, request: Request, fault: Exception) -> types.ErrorData | None:
+        if not isinstance(fault, ValidationError):
+            return handler_exception_to_error_data(fault)
+        if request.method not in self._routes:  # the kernel looks at its params before it asks whether it is served
+            return types.ErrorData(code=types.METHOD_NOT_FOUND, message="Method not found", data=request.method)
+        return _malformed(fault)
 
     async def _serve_handshake(self, request: Request, call: _Call) -> dict[str, Any]:
         if request.method != "initialize" and _opens_stateless(request.params):
