@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -220,6 +221,26 @@ def test_a_database_that_is_moved_away_while_it_is_open_takes_no_writes(tmp_path
         (tmp_path / name).rename(database)
         assert server.call_tool(2, tool, arguments)["isError"] is False
         assert read_json(server, "status://health")["components"][component]["status"] == "healthy"
+
+
+@pytest.mark.behaviour("resources.read.health")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
+def test_a_disk_that_takes_no_more_is_unhealthy_before_anybody_has_lost_a_write(tmp_path: Path) -> None:
+    import resource
+
+    with serving(tmp_path) as server:
+        server.begin("2025-11-25")
+        assert read_json(server, "status://health")["status"] == "healthy"
+        logs = [tmp_path / "state" / f"{name}.db-wal" for name in ("tfo-mcp", "audit")]
+        limit = min(log.stat().st_size for log in logs)
+        before = resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        health = read_json(server, "status://health")
+        assert health["status"] == "unhealthy"
+        for component in ("storage", "audit"):
+            assert health["components"][component]["writable"] is False
+            assert "it may be full or broken" in health["components"][component]["problem"]
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, before)
+        eventually(lambda: read_json(server, "status://health")["status"] == "healthy")
 
 
 @pytest.mark.behaviour("resources.read.health")

@@ -400,9 +400,11 @@ def test_asking_how_storage_is_opens_it_and_changes_nothing(tmp_path: Path) -> N
         found = await asyncio.gather(*(storage.health() for _ in range(20)))
         assert {health.status for health in found} == {HealthStatus.HEALTHY}
         assert {health.details["open"] for health in found} == {True}
-        before = storage.path.stat().st_mtime_ns, storage.path.with_name("tfo-mcp.db-wal").stat().st_size
-        assert (await storage.health()).details["problem"] is None
-        assert (storage.path.stat().st_mtime_ns, storage.path.with_name("tfo-mcp.db-wal").stat().st_size) == before
+        with closing(sqlite3.connect(storage.path)) as another:
+            before = list(another.iterdump())
+            assert (await storage.health()).details["problem"] is None
+            assert list(another.iterdump()) == before
+            assert another.execute("PRAGMA user_version").fetchall() == [(0,)]
         await storage.close()
         closed = await storage.health()
         assert (closed.status, closed.details["open"]) == (HealthStatus.UNHEALTHY, False)
