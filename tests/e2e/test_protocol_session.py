@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from support.claude import fake_claude
-from support.server import HANDSHAKE, STATELESS, Answer, Server, claude_at, eventually, serving
+from support.server import ENVELOPE, HANDSHAKE, STATELESS, Answer, Server, claude_at, eventually, serving
 from support.sizes import later
 
 ODD = (sys.executable, str(Path(__file__).with_name("odd_server.py")), "serve")
@@ -208,3 +210,21 @@ def test_what_nobody_foresaw_gets_an_error_id_that_the_log_has_and_never_its_tex
         assert "4711" not in json.dumps(server.received)
         server.ask_whether_alive()
         assert "result" in server.answer_to("alive")
+
+
+@pytest.mark.behaviour("lifecycle.client.any")
+@pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
+def test_of_a_client_that_talks_much_of_itself_little_is_kept(tmp_path: Path, revision: str) -> None:
+    client = {"name": "n" * 1_000_000, "version": "v" * 1_000_000}
+    with serving(tmp_path) as server:
+        if revision == STATELESS:
+            meta = {**ENVELOPE, "io.modelcontextprotocol/clientInfo": client}
+            assert "result" in server.call(1, "tools/list", {"_meta": meta})
+        else:
+            assert "result" in server.call(1, "initialize", {**HANDSHAKE, "clientInfo": client})
+        server.close_input()
+        assert server.wait() == 0
+        assert len(server.log()) < 10_000
+    with closing(sqlite3.connect(tmp_path / "state" / "tfo-mcp.db")) as database:
+        kept = database.execute("SELECT client_name, client_version FROM sessions").fetchall()
+    assert kept == [("n" * 200, "v" * 200)]

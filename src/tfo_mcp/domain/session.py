@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from enum import Enum
+from typing import Final
 
 from tfo_mcp.domain.errors import SessionAlreadyInitialized, SessionClosing, SessionNotInitialized
 from tfo_mcp.domain.events import (
@@ -42,6 +43,9 @@ class SessionTrigger(Enum):
     CLEANUP = "cleanup"
     CLEANUP_COMPLETE = "cleanup complete"
 
+
+_MAX_CLIENT: Final = 200
+"""Characters that are kept of a client's name and of its version: both are its own words."""
 
 _S, _T = SessionState, SessionTrigger
 
@@ -111,14 +115,14 @@ class Session:
         self.check_may_initialize()
         self._fire(SessionTrigger.RECEIVE_INITIALIZE)
         self.protocol_version = protocol_version
-        self.client_name = client_name
-        self.client_version = client_version
+        self.client_name = client_name[:_MAX_CLIENT]
+        self.client_version = client_version[:_MAX_CLIENT]
         self._publish(
             SessionCreated(
                 aggregate_id=self.id,
                 principal=self.principal,
                 protocol_version=protocol_version,
-                client_name=client_name,
+                client_name=self.client_name,
             )
         )
 

@@ -73,7 +73,7 @@ MESSAGES: Sequence[Behaviour] = (
     Behaviour(
         "messages.notification.unanswered",
         "JSON-RPC 2.0 §4; MCP 2025-11-25 basic",
-        "A notification is never answered, whether it is known, unknown or malformed.",
+        "A notification is never answered, whether it is known or not, and whatever its params say.",
     ),
     Behaviour(
         "messages.response.ignored",
