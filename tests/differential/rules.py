@@ -21,6 +21,9 @@ _SERVER_RESOURCE: Final = "config://server"
 _SERVER_PROMPT: Final = "code_review"
 """What the scripts read and fill."""
 
+_NOT_SERVED: Final = {"logging/setLevel", "resources/subscribe", "resources/unsubscribe", "subscriptions/listen"}
+"""Methods that MCP has and the servers compared have not."""
+
 
 class Sent:
     """One line as the rules see it, read without a line of the code under test.
@@ -192,6 +195,7 @@ _INVALID = (
 _SIZE = "a line over mcp.max_message_size: -32600, id null; the rest of the line is skipped, never held"
 _NOT_NOW = "an id that is already in flight; a request before initialize; a second initialize: -32600"
 _CLOSING = "a request while Closing: -32000"
+_UNKNOWN = "an unknown method: -32601, whatever its params"
 _PARAMS = (
     "unknown tool, prompt, resource, cursor; missing prompt argument; malformed params: -32602, naming what was wrong"
 )
@@ -264,13 +268,23 @@ def _completes(sent: Sent) -> bool:
     )
 
 
+def _is_malformed(answer: Members) -> bool:
+    return answer.get("error", {}).get("message") == "Invalid request parameters"
+
+
 ASKED: Final = (
     AskedRule("cancelled", _ONE_ANSWER, lambda _s, state, _: state.place in state.cancelled, lambda _: None),
     AskedRule("closing", _CLOSING, _is_too_late, lambda s: Demand(s.id, -32000)),
     AskedRule(
+        "not served",
+        _UNKNOWN,
+        lambda s, _, answer: s.method in _NOT_SERVED and _is_malformed(answer),
+        lambda s: Demand(s.id, -32601),
+    ),
+    AskedRule(
         "malformed params",
         _PARAMS,
-        lambda _s, _state, answer: answer.get("error", {}).get("message") == "Invalid request parameters",
+        lambda _s, _state, answer: _is_malformed(answer),
         lambda s: Demand(s.id, -32602, pattern=r"^Invalid params: (params|_meta)[/:].*\w"),
     ),
     AskedRule("before initialize", _NOT_NOW, _is_before_initialize, lambda s: Demand(s.id, -32600)),
