@@ -188,7 +188,6 @@ def environment(state: Path, extra: Mapping[str, str] | None = None) -> dict[str
         **kept,
         "HOME": str(home),
         "TELEMETRYFLOW_MCP_STORAGE_FOLDER": str(state / "state"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         **(extra or {}),
     }
 
