@@ -117,8 +117,16 @@ def test_none_survives_its_program(tmp_path: Path, sandbox: str) -> None:
 
 
 @pytest.mark.behaviour("tools.acting.processes")
-@SANDBOXES
-@pytest.mark.parametrize("way", ["end of input", "SIGTERM", later("shutdown"), later("stdout closed")])
+@pytest.mark.parametrize(
+    ("sandbox", "way"),
+    [
+        ("none", "end of input"),
+        ("bubblewrap", "SIGTERM"),
+        later("none", "SIGTERM"),
+        later("bubblewrap", "end of input"),
+        *[later(sandbox, way) for sandbox in ("none", "bubblewrap") for way in ("shutdown", "stdout closed")],
+    ],
+)
 def test_none_survives_the_end_of_the_server(tmp_path: Path, sandbox: str, way: str) -> None:
     program, word = family(tmp_path)
     with commanding(tmp_path, program, sandbox=sandbox) as server:

@@ -108,17 +108,16 @@ def collector(kind: str) -> Generator[dict[str, str]]:
 
 KINDS = ("none", "black-holed gRPC", "black-holed HTTP", "refused", "working")
 
+AT_ONCE = {(close_input, "none"), (shut_down, "none"), (interrupt, "none"), (terminate, "black-holed gRPC")}
+"""Of all ways and collectors, what a newcomer waits for: each way, and the worst collector."""
+
 
 @pytest.mark.behaviour(
     "stdio.end.input", "stdio.end.signal", "stdio.end.bounded", "session.closing", "messages.error.closing"
 )
 @pytest.mark.parametrize(
     ("way", "kind"),
-    [
-        (way, kind) if kind == "none" or (way is terminate and kind == "black-holed gRPC") else later(way, kind)
-        for way in WAYS.values()
-        for kind in KINDS
-    ],
+    [(way, kind) if (way, kind) in AT_ONCE else later(way, kind) for way in WAYS.values() for kind in KINDS],
 )
 def test_what_is_under_way_is_answered_and_the_process_gone_in_time(
     tmp_path: Path, way: Callable[[Server], None], kind: str

@@ -81,8 +81,19 @@ def shut_down(server: Server) -> None:
 
 
 @pytest.mark.behaviour("session.measured", "session.flushed")
-@ERAS
-@pytest.mark.parametrize("end", [close_input, terminate, later(interrupt), shut_down])
+@pytest.mark.parametrize(
+    ("end", "revision"),
+    [
+        (close_input, "2025-11-25"),
+        (close_input, STATELESS),
+        (terminate, "2025-11-25"),
+        (shut_down, STATELESS),
+        later(terminate, STATELESS),
+        later(shut_down, "2025-11-25"),
+        later(interrupt, "2025-11-25"),
+        later(interrupt, STATELESS),
+    ],
+)
 def test_a_session_is_counted_in_and_out_whatever_ends_it(
     tmp_path: Path, revision: str, end: Callable[[Server], None]
 ) -> None:
@@ -131,12 +142,13 @@ def error_id_of(answer: Answer) -> str:
 
 
 @pytest.mark.behaviour("telemetry.error-records", "messages.error.internal")
-@ERAS
 @pytest.mark.parametrize(
-    ("tool", "span", "exception"),
+    ("revision", "tool", "span", "exception"),
     [
-        ("no_schema", "tools/call no_schema", "ValueError"),
-        ("fail", "tools.execute", "RuntimeError"),
+        ("2025-11-25", "no_schema", "tools/call no_schema", "ValueError"),
+        (STATELESS, "fail", "tools.execute", "RuntimeError"),
+        later(STATELESS, "no_schema", "tools/call no_schema", "ValueError"),
+        later("2025-11-25", "fail", "tools.execute", "RuntimeError"),
     ],
 )
 def test_answer_log_trace_and_error_record_have_one_id(
