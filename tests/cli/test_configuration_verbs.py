@@ -353,6 +353,18 @@ def test_a_wrong_value_is_refused_by_its_source_whichever_it_is(tmp_path: Path) 
     assert in_flag.stderr == f"tfo-mcp: the command line: {sentence}\n"
 
 
+@pytest.mark.parametrize("verb", ["validate", "serve"])
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1"])
+def test_stdout_is_no_log_file_by_another_name_either(tmp_path: Path, verb: str, name: str) -> None:
+    if not Path(name).exists():
+        pytest.skip("this system does not have that name")
+
+    refused = run(tmp_path, verb, TELEMETRYFLOW_MCP_LOGGING_OUTPUT=name)
+
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr == f"tfo-mcp: logging.output: {name!r} is stdout, which is the protocol's\n"
+
+
 @pytest.mark.parametrize("verb", ["validate", "serve", "info"])
 @pytest.mark.parametrize(
     "variable",

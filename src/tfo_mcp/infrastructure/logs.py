@@ -16,6 +16,7 @@ import select
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 UNFORESEEN = "tfo_mcp.unforeseen"
 """The logger whose records show an error's text and traceback: they stay on this machine."""
 
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 _BACKLOG = 10_000
 """Records that may wait to be written; what comes on top is dropped, and counted in the next one."""
 _PATIENCE = 0.5
@@ -102,10 +103,24 @@ def _open(settings: LoggingSettings) -> io.RawIOBase:
     try:
         if settings.file is None:
             return io.FileIO(_STDERR, "wb", closefd=False)
-        return io.FileIO(settings.file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+        file = io.FileIO(settings.file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(f"logging.output: cannot open {settings.output!r}: {why}") from None
+    if _is_stdout(file):
+        file.close()
+        raise ConfigurationError(f"logging.output: {settings.output!r} is stdout, which is the protocol's")
+    return file
+
+
+def _is_stdout(file: io.FileIO) -> bool:
+    """Whether both are one file, whatever name it was opened by; what goes nowhere is harmless."""
+    try:
+        stdout = os.fstat(_STDOUT)
+        nowhere = Path(os.devnull).stat()
+        return os.path.samestat(os.fstat(file.fileno()), stdout) and not os.path.samestat(stdout, nowhere)
+    except OSError:  # there is no stdout
+        return False
 
 
 class _BackgroundHandler(logging.Handler):
