@@ -287,10 +287,19 @@ def test_short_words_become_the_proper_ones(tmp_path: Path) -> None:
 
     assert (settings.logging.level, settings.logging.format) == ("warning", "text")
     assert settings.telemetry.protocol == "http/protobuf"
-    for word in ("yes", "On", "TRUE", "1"):
-        assert load(tmp_path, environ={"TELEMETRYFLOW_INSECURE": word}).settings.telemetry.insecure is True
-    for word in ("no", "off", "False", "0"):
-        assert load(tmp_path, environ={"TELEMETRYFLOW_INSECURE": word}).settings.telemetry.insecure is False
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{section}.{key}" for section, key in ALL_SETTINGS if expected(section, key) == "true or false"],
+)
+def test_every_switch_takes_the_words_that_version_1_2_took(tmp_path: Path, name: str) -> None:
+    variable = next(variables_of(name))
+
+    for word in ("yes", "y", "On", "t", "TRUE", "1"):
+        assert attrgetter(name)(load(tmp_path, environ={variable: word}).settings) is True
+    for word in ("no", "n", "off", "F", "False", "0"):
+        assert attrgetter(name)(load(tmp_path, environ={variable: word}).settings) is False
 
 
 def test_secrets_are_shown_to_nobody(tmp_path: Path) -> None:

@@ -28,12 +28,21 @@ from tfo_mcp.infrastructure.config.settings import (
     is_setting,
 )
 
-_YES_OR_NO: Mapping[str, object] = {"yes": True, "on": True, "no": False, "off": False}
+_YES_OR_NO: Mapping[str, object] = {
+    **dict.fromkeys(("yes", "y", "on", "t"), True),
+    **dict.fromkeys(("no", "n", "off", "f"), False),
+}
+"""What version 1.2 took for true or false beside the words themselves."""
 _OTHER_WORDS: Mapping[str, Mapping[str, object]] = {
     "logging.level": {"warn": "warning"},
+    "mcp.enable_tools": _YES_OR_NO,
+    "mcp.enable_resources": _YES_OR_NO,
+    "mcp.enable_prompts": _YES_OR_NO,
+    "mcp.enable_logging": _YES_OR_NO,
     "telemetry.protocol": {"http": "http/protobuf"},
     "telemetry.enabled": _YES_OR_NO,
     "telemetry.insecure": _YES_OR_NO,
+    "telemetry.logs": _YES_OR_NO,
     "telemetry.compression": {"gzip": True, "none": False, **_YES_OR_NO},
 }
 _ANY_CASE = frozenset({"logging.format", *_OTHER_WORDS})
