@@ -91,6 +91,29 @@ def test_a_conversation_goes_from_the_message_to_the_answer_as_it_is_drawn(tmp_p
     assert all(point.get("sum", 0) > 0 for point in tokens.values())
 
 
+@pytest.mark.behaviour("claude.measured")
+def test_tokens_that_the_cache_had_a_part_in_are_tokens_that_went_in(tmp_path: Path) -> None:
+    with speaking(tmp_path, "replies: [{text: Hi., times: 2}]") as (server, _, collector):
+        opening = {"message": "Hello", "system_prompt": "You are brief. " * 1000}
+        first = server.call_tool(1, "claude_conversation", opening)["structuredContent"]
+        continuing = {"message": "Hello", "conversation_id": first["conversation_id"]}
+        second = server.call_tool(2, "claude_conversation", continuing)["structuredContent"]
+        leave(server)
+        spans, metrics = collector.spans(), collector.metrics()
+
+    def told(span: str) -> list[int]:
+        return [each["attributes"]["gen_ai.usage.input_tokens"] for each in spans if each["name"] == span]
+
+    usages = [answer["usage"] for answer in (first, second)]
+    assert usages[1]["cache_read_tokens"] > 0
+    sums = [usage["input_tokens"] + usage["cache_read_tokens"] + usage["cache_write_tokens"] for usage in usages]
+    assert told("claude.request") == told("anthropic.messages.create") == sums
+    (tokens,) = [
+        point for point in metrics["gen_ai.client.token.usage"] if point["attributes"]["gen_ai.token.type"] == "input"
+    ]
+    assert (tokens.get("count"), tokens.get("sum")) == (2, sum(sums))
+
+
 @pytest.mark.behaviour("claude.retry.rate-limit", "claude.retry.server-error")
 def test_what_may_pass_is_waited_for_and_nobody_sees_it(tmp_path: Path) -> None:
     statuses = (429, 500, 529)

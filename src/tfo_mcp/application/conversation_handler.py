@@ -208,7 +208,7 @@ class ConversationHandler:
         finally:
             current_operation.reset(around)
         span.set(attributes.RESPONSE_MODEL, answer.message.model or request.model)
-        span.set(attributes.INPUT_TOKENS, answer.usage.input_tokens)
+        span.set(attributes.INPUT_TOKENS, answer.usage.prompt_tokens)  # the conventions want the cache's in it
         span.set(attributes.OUTPUT_TOKENS, answer.usage.output_tokens)
         span.set(attributes.CACHE_READ_TOKENS, answer.usage.cache_read_tokens)
         span.set(attributes.CACHE_WRITE_TOKENS, answer.usage.cache_write_tokens)

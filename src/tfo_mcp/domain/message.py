@@ -85,12 +85,17 @@ def block_from_json(data: Mapping[str, Any]) -> Block:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the API reported them."""
+    """Tokens as the API reported them: `input_tokens` are those that the cache had no part in."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All that went in, whether it came from the cache, went into it, or neither."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -90,8 +90,9 @@ class _Story:
         for line in str(turn.get("text") or _text(result)).splitlines()[:12]:
             click.echo(f"  Claude  {line[:150]}")
         usage = turn.get("usage", {})
+        tokens_in = sum(usage.get(f"{kind}_tokens", 0) for kind in ("input", "cache_read", "cache_write"))
         click.echo(
-            f"          {turn.get('tool_calls', 0)} tool calls, {usage.get('input_tokens', 0)} tokens in, "
+            f"          {turn.get('tool_calls', 0)} tool calls, {tokens_in} tokens in, "
             f"{usage.get('output_tokens', 0)} out, {_milliseconds(started)}"
         )
         return result
