@@ -124,6 +124,22 @@ def test_a_closed_outbox_gives_what_it_has_and_then_nothing() -> None:
     assert outbox.take() is None
 
 
+def test_at_the_end_the_counts_go_first_whoever_s_turn_it_is() -> None:
+    outbox = an_outbox()
+    outbox.put(Parcel("metrics", b"old"))
+    assert outbox.take() == Parcel("metrics", b"old")
+    outbox.put(Parcel("traces", b"t", 1))
+    outbox.put(Parcel("logs", b"l", 1))
+    outbox.put(Parcel("metrics", b"the last"))
+    outbox.close()
+    outbox.done()
+    assert [outbox.take() for _ in range(3)] == [
+        Parcel("metrics", b"the last"),
+        Parcel("traces", b"t", 1),
+        Parcel("logs", b"l", 1),
+    ]
+
+
 def test_a_taker_sleeps_until_something_is_put() -> None:
     outbox = an_outbox()
     taken: list[Parcel | None] = []

@@ -104,6 +104,7 @@ class Outbox:
         """Nothing more will be put; what waits may still be taken."""
         with self._changed:
             self._closed = self._hurried = True
+            self._last = "logs"  # metrics are next: should time run out, the counts of all there was are told
             self._changed.notify_all()
 
     def wait_empty(self, deadline: float) -> bool:
