@@ -40,7 +40,7 @@ SESSIONS: Sequence[Behaviour] = (
     Behaviour(
         "session.flow",
         "diagrams: Complete MCP Session Flow",
-        "From `initialize` to `shutdown` events, spans and metrics come in the order that is drawn.",
+        "From `initialize` to `shutdown` events and spans come in the order that is drawn, and metrics count them.",
     ),
     Behaviour(
         "session.events",

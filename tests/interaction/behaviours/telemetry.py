@@ -10,7 +10,7 @@ TELEMETRY: Sequence[Behaviour] = (
     Behaviour(
         "telemetry.request.recorded",
         "diagrams: Telemetry Recording Flow; OpenTelemetry semantic conventions",
-        "Every request is one span with its method, id, revision and session, however it ends.",
+        "Every request of a known method and shape is one span with method, id, revision and session, however it ends.",
     ),
     Behaviour(
         "telemetry.request.trace-context",
