@@ -10,6 +10,7 @@ from email.utils import format_datetime
 from typing import Any, Literal
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
@@ -128,6 +129,31 @@ def test_a_tool_call_arrives_whole(wire: Wire) -> None:
                 "resource": resource,
             },
         ]
+
+
+@pytest.mark.behaviour("telemetry.context")
+def test_metrics_and_log_records_say_of_what_process_they_are_as_spans_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiving("http") as receiver:
+        bodies: list[bytes] = []
+
+        def keep(body: bytes) -> bytes:
+            bodies.append(body)
+            return b""
+
+        monkeypatch.setattr(receiver, "add_metrics", keep)  # what is decoded there has its points only
+        client = a_client(receiver, "http", service_name="tfo-mcp", resource_attributes={"team": "blue"})
+        record_a_call(client)
+        client.record_error("RuntimeError", {})
+        assert client.shutdown(DEADLINE)
+        (span, *_), (record, *_) = receiver.spans(), receiver.logs()
+        resources = [
+            {each.key: each.value.string_value or each.value.int_value for each in group.resource.attributes}
+            for body in bodies
+            for group in ExportMetricsServiceRequest.FromString(body).resource_metrics
+        ]
+    assert (span["resource"]["service.name"], span["resource"]["team"]) == ("tfo-mcp", "blue")
+    assert resources
+    assert all(resource == span["resource"] for resource in [*resources, record["resource"]])
 
 
 @pytest.mark.behaviour("telemetry.serialized", "telemetry.tool.counted", "telemetry.rejected.counted")
