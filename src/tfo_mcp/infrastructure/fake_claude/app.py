@@ -94,6 +94,11 @@ async def serve(host: str, port: int, script: Script, on_ready: Callable[[str], 
     address = _loopback(host)
     family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
 
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready(_base_url(address, listening))
+
     with socket.create_server((str(address), port), family=family) as listening:
         # asyncio sets this itself only on sockets made with IPPROTO_TCP; without it an answer takes 40 ms.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -106,46 +111,14 @@ async def serve(host: str, port: int, script: Script, on_ready: Callable[[str], 
             access_log=False,
             timeout_graceful_shutdown=1,
         )
-        server = _Server(config, lambda: on_ready(_base_url(address, listening)))
+        server = Announcing(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             await asyncio.shield(serving)
         finally:
             # A cancelled caller still gets closed connections: uvicorn itself leaves them open.
-            server.end()
+            server.should_exit = True
             await serving
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn's, which also tells when it listens, and ends at once when it is asked to and nobody is connected."""
-
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_listening = on_listening
-        self._asked = asyncio.Event()
-
-    def end(self) -> None:
-        self.should_exit = True
-        self._asked.set()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_listening()
-
-    async def main_loop(self) -> None:
-        # Uvicorn's looks ten times a second whether a signal has come; `end` need not wait for that.
-        looking, asked = asyncio.create_task(super().main_loop()), asyncio.create_task(self._asked.wait())
-        await asyncio.wait({looking, asked}, return_when=asyncio.FIRST_COMPLETED)
-        looking.cancel()
-        asked.cancel()
-        await asyncio.gather(looking, asked, return_exceptions=True)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.server_state.connections:
-            await super().shutdown(sockets)
-            return
-        for server in self.servers:  # uvicorn's would wait 0.1 s for nobody
-            server.close()
 
 
 class _StandIn:
