@@ -13,6 +13,7 @@ import yaml
 
 import tfo_mcp
 from support.server import environment, serving
+from support.sizes import later
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -88,10 +89,10 @@ def test_what_validate_refuses_serve_refuses_with_the_same_sentence(tmp_path: Pa
     ("settings", "named"),
     [
         ({"telemetry": {"endpoint": "http://h:99999"}}, "telemetry.endpoint"),
-        ({"telemetry": {"endpoint": "http://h", "insecure": False}}, "telemetry.insecure"),
-        ({"telemetry": {"endpoint": "http://h/path", "protocol": "grpc"}}, "telemetry.endpoint"),
+        later({"telemetry": {"endpoint": "http://h", "insecure": False}}, "telemetry.insecure"),
+        later({"telemetry": {"endpoint": "http://h/path", "protocol": "grpc"}}, "telemetry.endpoint"),
         ({"telemetry": {"headers": {"two words": "x"}}}, "telemetry.headers"),
-        ({"telemetry": {"enabled": False, "headers": {"name": "two\nlines"}}}, "header 'name'"),
+        later({"telemetry": {"enabled": False, "headers": {"name": "two\nlines"}}}, "header 'name'"),
         ({"logging": {"output": "nowhere/log"}}, "logging.output"),
     ],
 )

@@ -19,6 +19,7 @@ import yaml
 
 import tfo_mcp
 from support.server import environment, serving
+from support.sizes import later
 
 KEYS = {
     "ANTHROPIC_API_KEY": "sk-ant-Zm9v-YmFy",
@@ -365,17 +366,25 @@ def test_stdout_is_no_log_file_by_another_name_either(tmp_path: Path, verb: str,
     assert refused.stderr == f"tfo-mcp: logging.output: {name!r} is stdout, which is the protocol's\n"
 
 
-@pytest.mark.parametrize("verb", ["validate", "serve", "info"])
+KEYLESS = (
+    "TELEMETRYFLOW_MCP_CLAUDE_MAX_TOKENS",
+    "TELEMETRYFLOW_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "TELEMETRYFLOW_ENDPOINT",
+    "ANTHROPIC_BASE_URL",
+    "TELEMETRYFLOW_MCP_LOG_LEVEL",
+    "TELEMETRYFLOW_MCP_SERVER_TRANSPORT",
+)
+"""Variables that are no place for a key."""
+
+
 @pytest.mark.parametrize(
-    "variable",
+    ("verb", "variable"),
     [
-        "TELEMETRYFLOW_MCP_CLAUDE_MAX_TOKENS",
-        "TELEMETRYFLOW_HEADERS",
-        "OTEL_EXPORTER_OTLP_HEADERS",
-        "TELEMETRYFLOW_ENDPOINT",
-        "ANTHROPIC_BASE_URL",
-        "TELEMETRYFLOW_MCP_LOG_LEVEL",
-        "TELEMETRYFLOW_MCP_SERVER_TRANSPORT",
+        *[("validate", variable) for variable in KEYLESS],
+        ("serve", KEYLESS[1]),
+        ("info", KEYLESS[1]),
+        *[later(verb, variable) for verb in ("serve", "info") for variable in KEYLESS if variable != KEYLESS[1]],
     ],
 )
 def test_no_verb_repeats_a_key_in_the_wrong_variable(tmp_path: Path, verb: str, variable: str) -> None:

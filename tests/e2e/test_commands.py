@@ -36,8 +36,16 @@ def intents(folder: Path, columns: str) -> list[Any]:
 
 
 @pytest.mark.behaviour("tools.acting.execute-command")
-@SANDBOXES
-@pytest.mark.parametrize("revision", [*map(later, REVISIONS[:-2]), *REVISIONS[-2:]])
+@pytest.mark.parametrize(
+    ("sandbox", "revision"),
+    [
+        ("none", REVISIONS[-2]),
+        ("bubblewrap", REVISIONS[-1]),
+        later("bubblewrap", REVISIONS[-2]),
+        later("none", REVISIONS[-1]),
+        *[later(sandbox, revision) for sandbox in ("none", "bubblewrap") for revision in REVISIONS[:-2]],
+    ],
+)
 def test_an_allowed_program_runs(tmp_path: Path, sandbox: str, revision: str) -> None:
     with commanding(tmp_path, "ls", sandbox=sandbox) as server:
         server.begin(revision)

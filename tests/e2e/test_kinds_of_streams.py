@@ -286,7 +286,7 @@ main(["serve"])
 
 
 @pytest.mark.behaviour("stdio.streams", "stdio.end.input")
-@pytest.mark.parametrize("way", ["end of input", "SIGTERM", "shutdown", "nobody reads"])
+@pytest.mark.parametrize("way", ["end of input", "SIGTERM", later("shutdown"), later("nobody reads")])
 def test_pipes_can_be_served_by_threads_too(tmp_path: Path, way: str) -> None:
     with serving(tmp_path, command=(sys.executable, "-c", BY_THREADS)) as server:
         server.begin("2025-11-25")

@@ -169,8 +169,14 @@ def capabilities(server: Server, revision: str) -> set[str]:
 
 
 @pytest.mark.behaviour("lifecycle.capabilities.switched-off")
-@pytest.mark.parametrize("revision", NEWEST)
-@pytest.mark.parametrize("off", METHODS)
+@pytest.mark.parametrize(
+    ("off", "revision"),
+    [
+        *zip(METHODS, (REVISIONS[-2], STATELESS, REVISIONS[-2]), strict=True),
+        *[later(off, revision) for off in METHODS for revision in REVISIONS[:-2]],
+        *[later(*pair) for pair in zip(METHODS, (STATELESS, REVISIONS[-2], STATELESS), strict=True)],
+    ],
+)
 def test_a_feature_that_is_switched_off_is_neither_promised_nor_there(tmp_path: Path, off: str, revision: str) -> None:
     with serving(tmp_path, env=without(off)) as server:
         assert capabilities(server, revision) == {*METHODS, "completions", "logging"} - {off}
