@@ -130,9 +130,10 @@ def test_twenty_thousand_messages_that_nobody_has_seen_before_are_answered_as_th
 
 
 @pytest.mark.ci
-def test_fresh_processes_answer_what_nobody_has_seen_before_as_the_sdk_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("third", range(3))  # no test may take longer than `faulthandler_timeout`, on any machine
+def test_fresh_processes_answer_what_nobody_has_seen_before_as_the_sdk_does(tmp_path: Path, third: int) -> None:
     seed = random_seed()
-    assert asyncio.run(compare_processes(tmp_path, seed, 120)).compared > 300
+    assert asyncio.run(compare_processes(tmp_path, seed, 40)).compared > 100
 
 
 @pytest.mark.soak

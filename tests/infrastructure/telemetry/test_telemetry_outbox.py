@@ -37,6 +37,18 @@ def test_the_oldest_spans_make_room_and_are_counted() -> None:
     assert outbox.take() == Parcel("traces", b"bbbbcccc", 5)
 
 
+def test_what_is_given_back_is_older_than_what_came_meanwhile_and_makes_room_for_it() -> None:
+    outbox = an_outbox(max_bytes=10)
+    old = Parcel("traces", b"aaaa", 1)
+    outbox.put(old)
+    assert outbox.take() == old
+    outbox.put(Parcel("traces", b"bbbb", 2))
+    outbox.put(Parcel("traces", b"cccc", 3))
+    assert outbox.give_back(old) == [old]
+    assert outbox.undelivered("traces") == 5
+    assert outbox.take() == Parcel("traces", b"bbbbcccc", 5)
+
+
 def test_only_the_newest_metrics_are_kept() -> None:
     outbox = an_outbox()
     old = Parcel("metrics", b"old")

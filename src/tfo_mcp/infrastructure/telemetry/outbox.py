@@ -88,9 +88,16 @@ class Outbox:
         """
         with self._changed:
             self._in_flight = None
-            dropped = () if parcel.signal == "metrics" and self._metrics is not None else self._add(parcel)
-            if parcel.signal != "metrics":
-                self._queues[parcel.signal].due = -math.inf  # it has lingered once
+            dropped: Sequence[Parcel] = ()
+            if parcel.signal == "metrics":
+                self._metrics = self._metrics or parcel
+            else:
+                queue = self._queues[parcel.signal]
+                queue.add_oldest(parcel)
+                dropped = self._make_room()
+                if not any(each is parcel for each in dropped):
+                    queue.put_oldest_behind()
+                queue.due = -math.inf  # it has lingered once
             self._changed.notify_all()
         return dropped
 
@@ -134,6 +141,9 @@ class Outbox:
             self._metrics = parcel
             return ()
         self._queues[parcel.signal].append(parcel)
+        return self._make_room()
+
+    def _make_room(self) -> Sequence[Parcel]:
         dropped: list[Parcel] = []
         while sum(queue.bytes for queue in self._queues.values()) > self._max_bytes:
             dropped.append(max(self._queues.values(), key=lambda queue: queue.bytes).pop())
@@ -169,6 +179,16 @@ class _Queue:
         if not self._parcels:
             self.due = time.monotonic() + self._linger
         self._parcels.append(parcel)
+        self._count(parcel)
+
+    def add_oldest(self, parcel: Parcel) -> None:
+        self._parcels.appendleft(parcel)
+        self._count(parcel)
+
+    def put_oldest_behind(self) -> None:
+        self._parcels.rotate(-1)
+
+    def _count(self, parcel: Parcel) -> None:
         self.items += parcel.items
         self.bytes += len(parcel.body)
 
