@@ -70,9 +70,10 @@ def test_a_file_with_everything_loads_with_one_warning(tmp_path: Path) -> None:
         "mcp.enable_sampling, mcp.protocol_version, queue, server.debug, server.host, "
         "server.port, server.read_timeout, server.version, server.write_timeout, telemetry.api_key, "
         "telemetry.batch_max_size, "
-        "telemetry.batch_timeout_ms, telemetry.enable_exemplars, telemetry.enable_logs, "
+        "telemetry.batch_timeout_ms, telemetry.enable_exemplars, "
         "telemetry.enable_metrics, telemetry.enable_traces, telemetry.max_retries, telemetry.rate_limit, "
         "telemetry.retry_backoff_ms, telemetry.retry_enabled, telemetry.service_version, telemetry_mcp; "
+        "telemetry.enable_logs is telemetry.logs now; "
         "claude.default_model 'claude-sonnet-4-20250514' is retired, 'claude-sonnet-5-5' takes its place; "
         "logging.output 'stdout' belongs to the protocol, 'stderr' takes its place"
     )
@@ -161,3 +162,11 @@ def test_any_other_model_stays(tmp_path: Path, model: str) -> None:
     loaded = load(tmp_path, f"claude: {{default_model: {model}}}")
 
     assert (loaded.settings.claude.default_model, loaded.warnings) == (model, ())
+
+
+def test_logs_that_were_switched_off_stay_off(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "telemetry: {enable_logs: no}")
+
+    assert not loaded.settings.telemetry.logs
+    assert loaded.warnings == ("telemetry.enable_logs is telemetry.logs now",)
+    assert load(tmp_path, "telemetry: {enable_logs: no, logs: yes}").settings.telemetry.logs

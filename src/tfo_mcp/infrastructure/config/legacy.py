@@ -26,6 +26,9 @@ RETIRED: dict[str, tuple[str, ...]] = {
 }
 """Section to its settings that have gone."""
 
+_RENAMED = {"telemetry.enable_logs": "telemetry.logs"}
+"""What was switched off stays off."""
+
 _RETIRED_SECTIONS = frozenset({"cache", "queue", "database", "analytics", "telemetry_mcp"})
 
 RETIRED_VARIABLES = {
@@ -62,10 +65,14 @@ def without_retired(given: Sayings) -> tuple[Sayings, str | None]:
     _check_transport(given.get("server.transport"))
     given = {name: saying for name, saying in given.items() if name != "server.transport"}
     kept = {name: saying for name, saying in given.items() if not has_gone(name)}
-    ignored = sorted({_called(name, given[name]) for name in given if name not in kept})
+    for old, new in _RENAMED.items():
+        if old in given:
+            kept.setdefault(new, given[old])
+    ignored = sorted({_called(name, given[name]) for name in given if has_gone(name) and name not in _RENAMED})
     remarks: list[str] = []
     if ignored:
         remarks.append(f"settings of version 1.2 that have no effect any more: {', '.join(ignored)}")
+    remarks += [f"{_called(old, given[old])} is {new} now" for old, new in _RENAMED.items() if old in given]
     model = kept.get("claude.default_model")
     if model and _is_retired(model.value):
         del kept["claude.default_model"]
