@@ -260,5 +260,5 @@ def test_a_tool_that_floods_gets_one_sentence_and_others_their_answers(tmp_path:
         result = answers.pop("flood")
         assert answers == {number: {} for number in range(20)}
         assert result["isError"] is True
-        assert "more than 4194304 characters (mcp.max_result_size)" in result["content"][0]["text"]
+        assert "more than 16777216 characters (mcp.max_result_size)" in result["content"][0]["text"]
         assert server.call_tool("after", "echo", {"message": "x"})["isError"] is False

@@ -114,7 +114,7 @@ class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ] = 4 * _MIB
     max_result_size: Annotated[
         int, Meta(ge=_KIB, le=_GIB, description="Characters of one tool's result; a larger one is a failure.")
-    ] = 4 * _MIB
+    ] = 16 * _MIB
     max_depth: Annotated[
         int, Meta(ge=10, le=500, description="Levels that a message may be nested; a deeper one is refused.")
     ] = 200
