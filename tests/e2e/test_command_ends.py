@@ -73,7 +73,7 @@ WAYS: Mapping[str, Callable[[Server], None]] = {
 
 
 @pytest.mark.behaviour("tools.acting.processes", "tools.call.timeout")
-@SANDBOXES
+@pytest.mark.parametrize("sandbox", ["none", later("bubblewrap")])
 def test_none_survives_a_timeout(tmp_path: Path, sandbox: str) -> None:
     program, word = family(tmp_path)
     with commanding(tmp_path, program, sandbox=sandbox) as server:

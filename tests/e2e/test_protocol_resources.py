@@ -352,7 +352,7 @@ def a_root_in(folder: Path) -> Path:
 
 
 @pytest.mark.behaviour("resources.read")
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", NEWEST)
 def test_a_file_is_given_whole_as_text_or_as_bytes(server_of: ServerOf, revision: str) -> None:
     server, work = server_of(revision)
     for name, (text, mime_type) in TEXTS.items():
@@ -370,7 +370,7 @@ def test_a_file_is_given_whole_as_text_or_as_bytes(server_of: ServerOf, revision
 
 
 @pytest.mark.behaviour("resources.read.unknown")
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", NEWEST)
 def test_a_file_that_cannot_be_given_is_refused_saying_why(server_of: ServerOf, revision: str) -> None:
     server, work = server_of(revision)
     assert "has more than 1024 bytes" in refused(server, uri_of(work / "more"))
@@ -444,7 +444,7 @@ UNKNOWN = (
 
 
 @pytest.mark.behaviour("resources.read.unknown")
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", NEWEST)
 def test_an_unknown_uri_is_refused_naming_it(server_of: ServerOf, revision: str) -> None:
     server, _ = server_of(revision)
     for uri in UNKNOWN:

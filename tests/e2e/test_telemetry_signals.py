@@ -20,8 +20,6 @@ from support.sizes import later
 ODD = (sys.executable, str(Path(__file__).with_name("odd_server.py")), "serve")
 """Whose tools fail in ways that no tool should."""
 
-ERAS = pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
-
 PARENT = f"00-{0xA1:032x}-{0xB2:016x}-01"
 
 
@@ -208,7 +206,7 @@ def test_each_failure_of_claude_is_one_error_record_in_the_trace_of_its_request(
 
 
 @pytest.mark.behaviour("telemetry.request.trace-context", "telemetry.tracestate", "claude.headers")
-@ERAS
+@pytest.mark.parametrize("revision", [later("2025-11-25"), STATELESS])
 def test_what_the_client_says_of_its_trace_is_taken_over_and_claude_is_told_nothing(
     tmp_path: Path, revision: str
 ) -> None:
@@ -277,7 +275,7 @@ def calls_with_the_marker(server: Server) -> None:
 
 
 @pytest.mark.behaviour("telemetry.no-contents")
-@ERAS
+@pytest.mark.parametrize("revision", ["2025-11-25", later(STATELESS)])
 def test_contents_are_in_no_signal_and_not_in_the_log(tmp_path: Path, revision: str) -> None:
     script = "replies: [{when: {contains: break}, status: 400}]"
     with receiving("http") as receiver, fake_claude(script) as claude:
