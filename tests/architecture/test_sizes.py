@@ -15,7 +15,7 @@ LONG_FILES: Mapping[str, str] = {}
 """Path below `src/tfo_mcp` to why it is longer."""
 
 LONG_FUNCTIONS: Mapping[str, str] = {
-    "bootstrap.py:__init__": "the composition root, read from top to bottom",
+    "bootstrap/__init__.py:__init__": "the composition root, read from top to bottom",
     "infrastructure/tools/files.py:file_tools": "three tools as data, with their schemas",
     "infrastructure/persistence/migrations/versions/first_0001.py:upgrade": "one revision's tables, as data",
 }

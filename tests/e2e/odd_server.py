@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from tfo_mcp import bootstrap
+from tfo_mcp.bootstrap import tools as bootstrap
 from tfo_mcp.cli import main
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolFunction, ToolMode, ToolResult
 from tfo_mcp.infrastructure.tools.echo import echo_tools

@@ -90,7 +90,7 @@ def _configuration(loaded: Loaded) -> dict[str, Any]:
 
 
 def _in_force(loaded: Loaded, cwd: Path) -> dict[str, Any]:
-    from tfo_mcp.bootstrap import offered_tools
+    from tfo_mcp.bootstrap.tools import offered_tools
     from tfo_mcp.infrastructure.config import Secret
     from tfo_mcp.infrastructure.config.settings import all_names
     from tfo_mcp.infrastructure.tools.roots import roots_in_force

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -44,15 +43,15 @@ from tfo_mcp.application.queries import (
 )
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
+from tfo_mcp.bootstrap.tools import Toolbox
 from tfo_mcp.domain import events
-from tfo_mcp.domain.errors import StorageUnavailable, ToolFailure
+from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.prompt import PromptRegistry
 from tfo_mcp.domain.resource import ResourceRegistry
-from tfo_mcp.domain.tool import Tool, ToolRegistry
+from tfo_mcp.domain.tool import ToolRegistry
 from tfo_mcp.infrastructure.claude import AnthropicClaude
 from tfo_mcp.infrastructure.client_log import FollowedLog
-from tfo_mcp.infrastructure.config import Loaded, Settings, masked, secrets_of
-from tfo_mcp.infrastructure.config.file import default_paths
+from tfo_mcp.infrastructure.config import Loaded, Settings, masked
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import release_logs, report_unforeseen
 from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
@@ -63,18 +62,7 @@ from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.schemas import JsonSchemas
 from tfo_mcp.infrastructure.telemetry.client import make_telemetry
 from tfo_mcp.infrastructure.telemetry.options import telemetry_options
-from tfo_mcp.infrastructure.tools.command import CommandLimits, command_tools
-from tfo_mcp.infrastructure.tools.conversations import conversation_tools
-from tfo_mcp.infrastructure.tools.echo import echo_tools
 from tfo_mcp.infrastructure.tools.file_resources import file_template
-from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
-from tfo_mcp.infrastructure.tools.own_environment import hide_from_others
-from tfo_mcp.infrastructure.tools.processes import Processes
-from tfo_mcp.infrastructure.tools.programs import Programs
-from tfo_mcp.infrastructure.tools.roots import Roots, own_program, roots_in_force
-from tfo_mcp.infrastructure.tools.sandbox import Bubblewrap, NoSandbox, Sandbox
-from tfo_mcp.infrastructure.tools.system import system_tools
-from tfo_mcp.infrastructure.tools.writing import writing_tools
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.prompts import SERVER_PROMPTS
 from tfo_mcp.presentation.resources import ConversationResources, server_resources
@@ -92,9 +80,6 @@ _ANSWER_SHARE = 0.55
 """… and of a shorter `server.shutdown_timeout`, this share; the rest is for storage and telemetry."""
 _EXIT_MARGIN = 0.1
 """Seconds of `server.shutdown_timeout` kept for the interpreter itself."""
-
-_TURN_MARGIN = 10.0
-"""Seconds that the tool gets beyond `claude.turn_timeout`, to store that the turn was stopped and to say so."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds between thread switches while the rest is imported behind the first answer (DESIGN decision 10)."""
@@ -148,12 +133,10 @@ class Server:
             max_retries=settings.claude.max_retries,
             tracer_provider=self._telemetry.tracer_provider,
         )
-        roots = _roots(loaded, cwd)
-        self._processes = Processes(settings.tools.threads)
-        self._sandbox = _sandbox(settings, roots, self._processes)
+        self._toolbox = Toolbox(loaded, cwd=cwd)
         blocking = ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool")
         features = _features(settings)
-        tools = ToolRegistry(_tools(settings, roots, self._processes, self._sandbox) if "tools" in features else ())
+        tools = ToolRegistry(self._toolbox.tools() if "tools" in features else ())
         prompts = PromptRegistry(SERVER_PROMPTS if "prompts" in features else ())
         health = Health(
             __version__,
@@ -169,7 +152,10 @@ class Server:
         if "resources" in features:
             resources = ResourceRegistry(
                 server_resources(_configuration(loaded), health.report),
-                [file_template(roots, _file_limits(settings), blocking), conversation_resources.template()],
+                [
+                    file_template(self._toolbox.roots, self._toolbox.file_limits, blocking),
+                    conversation_resources.template(),
+                ],
             )
 
         session_handler = SessionHandler(self._sessions, publisher, self._telemetry)
@@ -277,9 +263,7 @@ class Server:
             for storage in (self._storage, self._audit_storage):
                 with suppress(StorageUnavailable):  # it has logged it, and says it to whoever needs it
                     await storage.open()
-            if self._settings.tools.execute_command.allow:
-                with suppress(ToolFailure):  # as above
-                    await self._sandbox.check()
+            await self._toolbox.warm_up()
             if self._settings.claude.api_key:
                 await self._claude.warm_up()
         except Exception:  # loading is a convenience: whatever fails here is met again where it is needed
@@ -291,7 +275,7 @@ class Server:
 
     async def _flush(self, seconds: float) -> None:
         """No program survives; sessions to storage and records to the collector, side by side, in `seconds` at most."""
-        self._processes.kill()
+        self._toolbox.processes.kill()
         if self._loading is not None:
             self._loading.cancel()
         budget = max(0.0, seconds - _EXIT_MARGIN)
@@ -333,68 +317,3 @@ def _configuration(loaded: Loaded) -> dict[str, object]:
         if url := settings[section][key]:
             settings[section][key] = re.sub(r"(?<=[^/:])/.+", "/***", url, count=1)
     return {"version": __version__, "file": file, "settings": settings}
-
-
-def _file_limits(settings: Settings) -> FileLimits:
-    return FileLimits(max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries)
-
-
-def _tools(settings: Settings, roots: Roots, processes: Processes, sandbox: Sandbox) -> list[Tool]:
-    return [
-        *echo_tools(),
-        *file_tools(roots, _file_limits(settings)),
-        *writing_tools(roots, max_bytes=settings.tools.max_write_bytes),
-        *_command_tools(settings, roots, processes, sandbox),
-        *system_tools(roots),
-        *conversation_tools(
-            default_model=settings.claude.default_model,
-            has_key=bool(settings.claude.api_key),
-            max_message=settings.mcp.max_message_size,
-            timeout=settings.claude.turn_timeout + _TURN_MARGIN,
-        ),
-    ]
-
-
-def offered_tools(loaded: Loaded, *, cwd: Path) -> ToolRegistry:
-    """The tools that a `Server` would offer."""
-    if not loaded.settings.mcp.enable_tools:
-        return ToolRegistry()
-    roots = _roots(loaded, cwd)
-    processes = Processes(loaded.settings.tools.threads)
-    sandbox = _sandbox(loaded.settings, roots, processes)
-    return ToolRegistry(_tools(loaded.settings, roots, processes, sandbox))
-
-
-def _roots(loaded: Loaded, cwd: Path) -> Roots:
-    return Roots(roots_in_force(loaded.settings.tools.roots, cwd), denied=_own_files(loaded), unchanged=own_program())
-
-
-def _own_files(loaded: Loaded) -> list[Path]:
-    """What tools never touch: a file that is not there yet too, for the next start would read it."""
-    settings = loaded.settings
-    folders = (path.parent for path in default_paths())
-    known = (settings.storage.folder, loaded.source, settings.logging.file, *folders)
-    return [path for path in known if path is not None]
-
-
-def _sandbox(settings: Settings, roots: Roots, processes: Processes) -> Sandbox:
-    return Bubblewrap(roots, processes) if settings.tools.execute_command.sandbox == "bubblewrap" else NoSandbox()
-
-
-def _command_tools(settings: Settings, roots: Roots, processes: Processes, sandbox: Sandbox) -> list[Tool]:
-    command = settings.tools.execute_command
-    if not command.allow:
-        return []
-    if os.name != "posix":
-        _logger.warning("execute_command is off: it needs process groups, which this platform does not have")
-        return []
-    secrets = [secret.reveal() for secret in secrets_of(settings)]
-    hide_from_others(secrets)
-    return command_tools(
-        Programs(command.allow, roots),
-        roots,
-        sandbox,
-        processes,
-        CommandLimits(timeout=command.timeout, max_output_bytes=command.max_output_bytes),
-        secrets=secrets,
-    )
