@@ -6,14 +6,12 @@ import asyncio
 import json
 import logging
 import time
-from contextlib import suppress
-from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tfo_mcp.application.ports import Intent
-from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.infrastructure.persistence.behind import WriteBehind
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
@@ -30,10 +28,6 @@ _MAX_NAME: Final = 100
 _MOST_PENDING: Final = 10_000
 """Outcomes that wait for storage at most; beyond it a row stays without one."""
 
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
-"""Seconds between two attempts while storage is unavailable; each pause is twice the one before."""
-
 
 class SqlAuditTrail:
     """`AuditTrail` over SQLAlchemy Core; opens its storage where nobody has yet.
@@ -47,7 +41,7 @@ class SqlAuditTrail:
         self._storage = storage
         self._max_rows = max_rows
         self._pending: list[dict[str, Any]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._behind = WriteBehind(storage, self._write_all, self._pending.__len__)
 
     async def intend(self, intent: Intent) -> int:
         """Commit what is about to happen; returns the id to conclude it by.
@@ -77,32 +71,12 @@ class SqlAuditTrail:
             return
         ending = {"outcome": outcome, "error_type": error_type, "duration": duration, "ended_at": time.time()}
         self._pending.append({"intent_id": intent_id, **ending})
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_behind(), context=Context())
+        self._behind.wake()
 
     async def flush(self, timeout: float) -> None:  # noqa: ASYNC109  # a budget, not a deadline: it never raises
         """Write the outcomes that are pending, for at most `timeout` seconds; the rest is logged."""
-        if self._writer is not None:
-            self._writer.cancel()
-        if self._pending:
-            self._writer = asyncio.create_task(self._write_now())
-            await asyncio.wait([self._writer], timeout=timeout)
-            self._writer.cancel()
-        if self._pending:
-            _logger.warning("outcomes that the audit could not store: %d", len(self._pending))
-
-    async def _write_now(self) -> None:
-        with suppress(StorageUnavailable):
-            await self._write_all()
-
-    async def _write_behind(self) -> None:
-        pause = _FIRST_PAUSE
-        while self._pending:
-            try:
-                await self._write_all()
-            except StorageUnavailable:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        if left := await self._behind.flush(timeout):
+            _logger.warning("outcomes that the audit could not store: %d", left)
 
     async def _write_all(self) -> None:
         while self._pending:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
-from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.session import Session
+from tfo_mcp.infrastructure.persistence.behind import WriteBehind
 from tfo_mcp.infrastructure.persistence.rows import event_row
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
@@ -24,10 +22,6 @@ _logger = logging.getLogger(__name__)
 
 _MOST_PENDING = 1000
 """Sessions that wait for storage at most, as many as a server has at once."""
-
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
-"""Seconds between two attempts while storage is unavailable; each pause is twice the one before."""
 
 
 @dataclass(slots=True)
@@ -48,8 +42,7 @@ class SqlSessionRepository:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._pending: dict[str, _Pending] = {}
-        self._writer: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
+        self._behind = WriteBehind(storage, self._write_all, self._pending.__len__)
         self._dropped = 0
 
     def save(self, session: Session, events: Sequence[DomainEvent]) -> None:
@@ -64,39 +57,16 @@ class SqlSessionRepository:
         if len(self._pending) > _MOST_PENDING:
             del self._pending[next(iter(self._pending))]
             self._dropped += 1
-        if self._writer is None or self._writer.done():
-            # In a context of its own: it outlives the request that it begins in.
-            self._writer = asyncio.create_task(self._write_behind(), context=Context())
+        self._behind.wake()
 
     async def flush(self, timeout: float) -> None:  # noqa: ASYNC109  # a budget, not a deadline: it never raises
         """Commit what is pending, opening storage for it, for at most `timeout` seconds; the rest is logged."""
-        if self._writer is not None:
-            self._writer.cancel()
-        if self._pending:
-            self._writer = asyncio.create_task(self._write_now())
-            await asyncio.wait([self._writer], timeout=timeout)
-            self._writer.cancel()
-        if self._pending:
-            _logger.warning("sessions that could not be stored: %d", len(self._pending))
-
-    async def _write_behind(self) -> None:
-        await self._storage.wanted.wait()
-        pause = _FIRST_PAUSE
-        while self._pending:
-            try:
-                await self._write_all()
-            except StorageUnavailable:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-
-    async def _write_now(self) -> None:
-        with suppress(StorageUnavailable):
-            await self._write_all()
+        if left := await self._behind.flush(timeout):
+            _logger.warning("sessions that could not be stored: %d", left)
 
     async def _write_all(self) -> None:
-        async with self._turn:
-            while self._pending:
-                await self._write_oldest()
+        while self._pending:
+            await self._write_oldest()
         if self._dropped:
             _logger.warning("sessions that storage was unavailable for too long to take: %d", self._dropped)
             self._dropped = 0
