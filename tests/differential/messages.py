@@ -303,8 +303,11 @@ class _Client:
 
     def _disturb(self, params: Members) -> None:
         """Take one member away, or put something odd in its place or beside it."""
-        inner: list[Members] = [cast("Members", value) for value in params.values() if isinstance(value, dict)]
-        target = self._random.choice([params, params, *inner])
+        inner = [name for name, value in params.items() if isinstance(value, dict)]
+        within = self._random.choice([None, None, *inner])
+        target = params
+        if within is not None:  # a copy, for what stands there may be one of the constants
+            target = params[within] = dict(params[within])
         key = self._random.choice([*target, "extra"])
         if self._once_in(3):
             target.pop(key, None)
