@@ -363,7 +363,8 @@ def test_stdout_is_no_log_file_by_another_name_either(tmp_path: Path, verb: str,
     refused = run(tmp_path, verb, TELEMETRYFLOW_MCP_LOGGING_OUTPUT=name)
 
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert refused.stderr == f"tfo-mcp: logging.output: {name!r} is stdout, which is the protocol's\n"
+    where = "TELEMETRYFLOW_MCP_LOGGING_OUTPUT: logging.output"
+    assert refused.stderr == f"tfo-mcp: {where}: {name!r} is stdout, which is the protocol's\n"
 
 
 KEYLESS = (
@@ -417,3 +418,26 @@ def test_a_file_of_version_1_2_is_served_with_one_warning(tmp_path: Path) -> Non
     assert len(warnings) == 1
     assert "server.host, server.port" in warnings[0]
     assert "Zm9vYmFy" not in server.log()
+
+
+@pytest.mark.parametrize("verb", ["validate", later("serve")])
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("telemetry.endpoint", "http://collector:99999", "telemetry.endpoint is not an address: "),
+        ("telemetry.headers", '{"a b": c}', "telemetry.headers: a header's name has "),
+        ("telemetry.api_key_id", '"tfk_\u00e9"', "telemetry.api_key_id: the value for header "),
+        ("logging.output", "/no/such/folder/log", "logging.output: cannot open "),
+    ],
+)
+def test_what_can_never_work_is_refused_with_its_line(
+    tmp_path: Path, verb: str, setting: str, value: str, sentence: str
+) -> None:
+    section, key = setting.split(".")
+    (tmp_path / "file.yaml").write_text(f"mcp:\n  page_size: 5\n{section}:\n  {key}: {value}\n", "utf-8")
+
+    refused = run(tmp_path, verb, "-c", "file.yaml")
+
+    assert refused.returncode == 3
+    assert f"{tmp_path}/file.yaml, line 4: {sentence}" in refused.stdout + refused.stderr
+    assert "tfk_" not in refused.stdout + refused.stderr

@@ -31,13 +31,14 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None, 
 
     report = _program()
     problem: ConfigurationError | None = None
+    loaded: Loaded | None = None
     try:
         loaded = read(config, roots, log_level)
         report["configuration"] = _configuration(loaded)
         report |= _in_force(loaded, working_directory())
     except ConfigurationError as error:
-        problem = error
-        report["configuration"] = {"error": str(error)}
+        problem = loaded.placed(error) if loaded else error
+        report["configuration"] = {"error": str(problem)}
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:

@@ -47,7 +47,7 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None, 
 
         server = Server(loaded, cwd=Path.cwd())
     except ConfigurationError as error:
-        refuse(error)
+        refuse(loaded.placed(error))
     gc.freeze()
     gc.enable()
 

@@ -30,7 +30,7 @@ def command(config: Path | None, roots: tuple[str, ...], log_level: str | None) 
         check_storage(loaded.settings.storage.database)
         check_storage(loaded.settings.storage.audit, AUDIT)
     except ConfigurationError as error:
-        refuse(error)
+        refuse(loaded.placed(error))
     except StorageUnavailable as error:
         refuse(error, EXIT_STORAGE)
     for warning in loaded.warnings:

@@ -32,6 +32,8 @@ def test_an_endpoint_says_where_and_whether_with_tls(given: dict[str, Any], targ
         ({"endpoint": "ftp://c"}, "telemetry.endpoint must look like http://host:port, not 'ftp://c'"),
         ({"endpoint": "http://"}, "telemetry.endpoint must look like http://host:port, not 'http://'"),
         ({"endpoint": "http://c:port"}, "telemetry.endpoint is not an address"),
+        ({"endpoint": "http://c:0"}, "telemetry.endpoint is not an address"),
+        ({"key_id": "é", "key_secret": "x"}, "telemetry.api_key_id: the value for header"),
         ({"endpoint": "http://u:secret@c"}, "telemetry.endpoint may hold no user name or password"),
         ({"endpoint": "http://c/path"}, "telemetry.endpoint may have no path with gRPC"),
         ({"endpoint": "https://c", "insecure": True}, "telemetry.endpoint says https:// but"),

@@ -100,7 +100,7 @@ TOOLS: Sequence[Behaviour] = (
     Behaviour(
         "tools.acting.processes",
         "MCP 2025-11-25 server/tools",
-        "No process that a command started survives its call, nor the server.",
+        "No process that a command started survives it or the server; without a sandbox, as long as it keeps its mark.",
     ),
     Behaviour(
         "tools.acting.secrets",

@@ -51,11 +51,23 @@ _PATHS = frozenset({"tools.roots", "storage.folder", "logging.output"})
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, the file they were read from (None without one), and at most one warning of each kind."""
+    """Settings in force.
+
+    Attributes:
+        source: the file they were read from, None without one.
+        warnings: at most one of each kind.
+        origins: `section.key` to where it was given: a file and its line, a variable, or the command line.
+    """
 
     settings: Settings
     source: Path | None
     warnings: tuple[str, ...]
+    origins: Mapping[str, str]
+
+    def placed(self, error: ConfigurationError) -> ConfigurationError:
+        """`error`, whose sentence begins with the name of a setting, behind the place where that was given."""
+        origin = self.origins.get(str(error).partition(" ")[0].rstrip(":"))
+        return error if origin is None else ConfigurationError(f"{origin}: {error}")
 
 
 def load_settings(
@@ -78,7 +90,8 @@ def load_settings(
     settings = _convert(given)
     missing_roots = _check_roots(settings, given)
     warnings = (retired, missing_roots, unknown_variables_warning(environ), unread_file_warning(source, cwd))
-    return Loaded(settings, source, tuple(filter(None, warnings)))
+    origins = {name: saying.origin for name, saying in given.items()}
+    return Loaded(settings, source, tuple(filter(None, warnings)), origins)
 
 
 def _refuse_unknown(given: Sayings) -> None:

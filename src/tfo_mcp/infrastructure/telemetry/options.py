@@ -29,6 +29,13 @@ class Target:
         return f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
 
 
+_SETTINGS_OF_HEADERS = {
+    "x-telemetryflow-key-id": "telemetry.api_key_id",
+    "x-telemetryflow-key-secret": "telemetry.api_key_secret",
+    "x-telemetryflow-collector-id": "telemetry.collector_id",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryOptions:
     """Everything that the telemetry client reads. Its repr shows no header and no key.
@@ -90,7 +97,8 @@ class TelemetryOptions:
             if not (name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()):
                 raise ValueError("telemetry.headers: a header's name has letters, digits, '-', '_' and '.' only")
             if not (value.isascii() and value.isprintable()):
-                raise ValueError(f"telemetry: the value for header {name!r} may hold printable ASCII only")
+                setting = _SETTINGS_OF_HEADERS.get(name, "telemetry.headers")
+                raise ValueError(f"{setting}: the value for header {name!r} may hold printable ASCII only")
 
     def target(self) -> Target | None:
         """The endpoint, taken apart; None where there is none."""
@@ -102,6 +110,8 @@ class TelemetryOptions:
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise ValueError(f"telemetry.endpoint is not an address: {error}") from error
+        if port == 0:
+            raise ValueError("telemetry.endpoint is not an address: nothing listens on port 0")
         if parts.username is not None or parts.password is not None:
             raise ValueError("telemetry.endpoint may hold no user name or password; use telemetry.headers")
         if parts.scheme not in {"", "http", "https"} or not host or parts.query or parts.fragment:
