@@ -17,6 +17,10 @@ from typing import Any, cast
 DEADLINE = 20.0
 """Seconds that anything may take which should happen at once; machines that run tests are slow and shared."""
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has started the tests in the background; the servers would inherit that, and ignore it until they are up.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 HANDSHAKE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 
 ENVELOPE = {
