@@ -12,21 +12,9 @@ import pytest
 import yaml
 
 import tfo_mcp
+from support.command_line import run
 from support.server import environment, serving
 from support.sizes import later
-
-
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tfo_mcp", *arguments],
-        env=environment(folder, variables),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def test_version_is_said_in_one_place(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import tfo_mcp
+from support.command_line import run
 from support.server import environment, serving
 from support.sizes import later
 
@@ -27,19 +28,6 @@ KEYS = {
     "TELEMETRYFLOW_API_KEY_SECRET": "tfs_Zm9vYmFy",
     "TELEMETRYFLOW_HEADERS": "authorization=Basic Zm9vYmFyYmF6",
 }
-
-
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tfo_mcp", *arguments],
-        env=environment(folder, variables),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def users_file(folder: Path) -> Path:
