@@ -18,6 +18,7 @@ LONG_FUNCTIONS: Mapping[str, str] = {
     "bootstrap/__init__.py:__init__": "the composition root, read from top to bottom",
     "infrastructure/tools/files.py:file_tools": "three tools as data, with their schemas",
     "infrastructure/persistence/migrations/versions/first_0001.py:upgrade": "one revision's tables, as data",
+    "infrastructure/persistence/migrations/versions/turns_0002.py:upgrade": "one revision's tables, as data",
 }
 """Path and name to why it is longer."""
 

@@ -21,6 +21,7 @@ from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse
 from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
 from tfo_mcp.domain.message import Message, Text, ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.tool import Tool, ToolMode, ToolResult
+from tfo_mcp.domain.transcript import Transcript
 from tfo_mcp.infrastructure.claude import AnthropicClaude
 
 KEY = "sk-ant-secret"
@@ -56,7 +57,7 @@ def request(
         model=model,
         max_tokens=100,
         system=system,
-        messages=messages or (Message("user", (Text("Hello"),)),),
+        messages=Transcript(messages or (Message("user", (Text("Hello"),)),)).turns,
         tools=tools,
     )
 

@@ -14,6 +14,7 @@ from tfo_mcp.application.ports import ClaudeRequest
 from tfo_mcp.domain.conversation import Conversation, ConversationState
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
+from tfo_mcp.domain.transcript import Transcript
 from tfo_mcp.infrastructure.claude import AnthropicClaude
 from tfo_mcp.infrastructure.fake_claude.thoughts import seal
 
@@ -94,7 +95,8 @@ class World:
         return None
 
     async def _send(self) -> None:
-        request = ClaudeRequest(model=MODEL, max_tokens=1, system=None, messages=self.conversation.messages, tools=())
+        asked = Transcript(self.conversation.messages).turns
+        request = ClaudeRequest(model=MODEL, max_tokens=1, system=None, messages=asked, tools=())
         answer = await self._claude.create_message(request)
         assert answer.usage.cache_read_tokens + answer.usage.cache_write_tokens + answer.usage.input_tokens > 0
 

@@ -35,6 +35,7 @@ from tfo_mcp.domain.errors import (
 from tfo_mcp.domain.identifiers import parse_conversation_id
 from tfo_mcp.domain.message import ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.tool import ToolRegistry
+from tfo_mcp.domain.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,7 @@ class ConversationHandler:
             model=conversation.model,
             max_tokens=max_tokens,
             system=conversation.system_prompt,
-            messages=conversation.messages,
+            messages=Transcript(conversation.messages).turns,
             tools=tuple(self._offered()),
         )
         try:

@@ -11,15 +11,15 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse
+from tfo_mcp.application.ports import AnswerListener, ClaudeRequest, ClaudeResponse
 from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
 from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
-from tfo_mcp.domain.message import Message, Text, Usage, block_from_json
+from tfo_mcp.domain.message import Message, Usage, block_from_json
 
 if TYPE_CHECKING:
     from anthropic import APIRequest, APIStatusError, AsyncAnthropic, AsyncAPIResponse, AsyncCallNext
@@ -46,9 +46,6 @@ _SPEND_LIMITS = frozenset(
 
 _TRANSIENT = frozenset({408, 409, 429})
 """The statuses below 500 that the SDK retries: when they stay, the API is at fault and not the request."""
-
-_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
-"""The types of blocks that no assistant's message may end with."""
 
 _EVENT_STATUS = {
     "invalid_request_error": 400,
@@ -124,7 +121,7 @@ class AnthropicClaude:
         """Import the SDK in a thread, so that the first message does not wait for it."""
         await self._loaded()
 
-    async def create_message(self, request: ClaudeRequest) -> ClaudeResponse:
+    async def create_message(self, request: ClaudeRequest, listener: AnswerListener | None = None) -> ClaudeResponse:  # noqa: ARG002
         """Send one request, streaming inside, retried by the SDK alone. Cancelling it closes the connection.
 
         Raises:
@@ -235,7 +232,7 @@ def _parameters(request: ClaudeRequest) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
-        "messages": _messages(request.messages),
+        "messages": list(request.messages),
         "cache_control": {"type": "ephemeral"},
     }
     if request.system and request.system.strip():
@@ -246,27 +243,6 @@ def _parameters(request: ClaudeRequest) -> dict[str, Any]:
             for tool in request.tools
         ]
     return parameters
-
-
-def _messages(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
-    """What the API is to be told, without what it refuses: texts that say nothing, messages that are empty.
-
-    Nor may a message end in a thought, as one does that was cut while Claude was thinking. Neighbours of one
-    role become one message, so that the answers to one message's tool calls, each appended when it was there,
-    stand together.
-    """
-    merged: list[dict[str, Any]] = []
-    for message in messages:
-        content = [block.to_json() for block in message.content if not isinstance(block, Text) or block.text.strip()]
-        while message.role == "assistant" and content and content[-1]["type"] in _THOUGHTS:
-            content.pop()
-        if not content:
-            continue
-        if merged and merged[-1]["role"] == message.role:
-            merged[-1]["content"] += content
-        else:
-            merged.append({"role": message.role, "content": content})
-    return list(merged)
 
 
 def _response(message: ApiMessage, request_id: str | None) -> ClaudeResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState, ConversationSummary
@@ -79,7 +80,8 @@ async def _load(connection: AsyncConnection, conversation_id: str, principal: st
     history = await connection.execute(
         select(messages).where(messages.c.conversation_id == conversation_id).order_by(messages.c.position)
     )
-    fields: dict[str, Any] = {**row, "state": ConversationState(row["state"])}
+    fields: dict[str, Any] = {field.name: row[field.name] for field in dataclass_fields(ConversationRecord)}
+    fields["state"] = ConversationState(row["state"])
     return Conversation(ConversationRecord(**fields), [_message(message) for message in history.mappings()])
 
 

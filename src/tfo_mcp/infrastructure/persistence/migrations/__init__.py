@@ -45,8 +45,8 @@ class History:
             command.upgrade(config, self.head)
 
 
-STATE = History("versions", ("0001",))
-"""`tfo-mcp.db`: sessions, conversations, their events."""
+STATE = History("versions", ("0001", "0002"))
+"""`tfo-mcp.db`: sessions, conversations, their turns and events."""
 
 AUDIT = History("audit", ("0001",))
 """`audit.db`: what tools that act were about to do, and how it ended."""

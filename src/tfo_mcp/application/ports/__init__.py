@@ -1,0 +1,59 @@
+"""Every Protocol that the core needs; the adapters stand in `infrastructure` and `presentation`."""
+
+from tfo_mcp.application.ports.claude import (
+    AnswerListener,
+    Attempt,
+    ClaudeRequest,
+    ClaudeResponse,
+    ClaudeService,
+    ModelInfo,
+)
+from tfo_mcp.application.ports.records import (
+    AuditTrail,
+    ConversationLocks,
+    ConversationRepository,
+    EventPublisher,
+    Intent,
+    SessionRepository,
+)
+from tfo_mcp.application.ports.server import (
+    Client,
+    ClientLog,
+    HealthSource,
+    SchemaCompiler,
+)
+from tfo_mcp.application.ports.telemetry import (
+    AttributeValue,
+    Carried,
+    Span,
+    SpanKind,
+    Telemetry,
+    TraceContext,
+    current_operation,
+)
+
+__all__ = [
+    "AnswerListener",
+    "Attempt",
+    "AttributeValue",
+    "AuditTrail",
+    "Carried",
+    "ClaudeRequest",
+    "ClaudeResponse",
+    "ClaudeService",
+    "Client",
+    "ClientLog",
+    "ConversationLocks",
+    "ConversationRepository",
+    "EventPublisher",
+    "HealthSource",
+    "Intent",
+    "ModelInfo",
+    "SchemaCompiler",
+    "SessionRepository",
+    "Span",
+    "SpanKind",
+    "Telemetry",
+    "TraceContext",
+    "current_operation",
+]

@@ -1,0 +1,128 @@
+"""Claude, as the core asks him."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from tfo_mcp.domain.message import Message, Usage
+from tfo_mcp.domain.tool import Tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaudeRequest:
+    """One request to the Messages API.
+
+    Attributes:
+        messages: as `Transcript.turns` has them.
+        effort: the API's `output_config.effort`; None: the model's own.
+        thinking: whether Claude may think as far as it sees fit (`thinking: adaptive`).
+        output_schema: JSON Schema of what Claude's text is to be (`output_config.format`).
+        compact_at: tokens of the prompt from which on the API is to compact what is oldest; None: never.
+    """
+
+    model: str
+    max_tokens: int
+    system: str | None
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Tool]
+    effort: str | None = None
+    thinking: bool = False
+    output_schema: Mapping[str, Any] | None = None
+    compact_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaudeResponse:
+    """Its answer. `message.stop_reason` and `message.usage` are set."""
+
+    message: Message
+    usage: Usage
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One HTTP request of a request to the API: the first, or a retry by the client library.
+
+    Attributes:
+        number: counted from 1.
+        status: the HTTP status; None where no answer came.
+        error_type: what was wrong, from a bounded set; None where the answer began.
+        duration: seconds until the answer's head was there, or until there would be none.
+    """
+
+    number: int
+    status: int | None
+    error_type: str | None
+    request_id: str | None
+    duration: float
+
+
+class AnswerListener(Protocol):
+    """Whoever wants to know what arrives of an answer while it arrives. No call may block or raise."""
+
+    def attempted(self, attempt: Attempt) -> None:
+        """One attempt has its answer's head, or failed."""
+        ...
+
+    def begun(self, model: str, usage: Usage, request_id: str | None) -> None:
+        """The message began; `usage` is what the API says of the prompt, and of the answer so far."""
+        ...
+
+    def thought(self, text: str) -> None:
+        """Claude thinks on; `text` may be empty."""
+        ...
+
+    def wrote(self, text: str) -> None:
+        """A piece of the answer's text."""
+        ...
+
+    def calls(self, tool: str) -> None:
+        """Claude begins to write a call of `tool`."""
+        ...
+
+    def counted(self, usage: Usage) -> None:
+        """The API says anew what the whole request took so far."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model as the API describes it.
+
+    Attributes:
+        id: its full name, where it was asked for by an alias.
+        max_input_tokens: of a prompt; None: unknown.
+        max_tokens: of an answer; None: unknown.
+        retires_at: seconds since the epoch; None: no date is known.
+    """
+
+    id: str
+    max_input_tokens: int | None
+    max_tokens: int | None
+    lifecycle: Literal["active", "deprecated", "retired"]
+    retires_at: float | None
+
+
+class ClaudeService(Protocol):
+    """4.1 Claude Client."""
+
+    def check_configured(self) -> None:
+        """Guard of every send.
+
+        Raises:
+            ClaudeNotConfigured: there is no key.
+        """
+        ...
+
+    async def create_message(self, request: ClaudeRequest, listener: AnswerListener | None = None) -> ClaudeResponse:
+        """Send one request, streaming inside, retried by the client library alone.
+
+        Raises:
+            ClaudeNotConfigured: there is no key.
+            ClaudeFailure: the API refused it, or could not be reached, after the last retry; or the answer broke
+                off, and then `listener` had what arrived of it.
+        """
+        ...

@@ -1,0 +1,127 @@
+"""What is kept: sessions, conversations, the audit; and who is told of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tfo_mcp.application.ports.telemetry import TraceContext
+from tfo_mcp.domain.conversation import Conversation, ConversationSummary
+from tfo_mcp.domain.events import DomainEvent
+from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.identifiers import ConversationId
+from tfo_mcp.domain.session import Session
+
+
+class EventPublisher(Protocol):
+    """2.3 Event Publisher."""
+
+    def publish(self, events: Iterable[DomainEvent]) -> None:
+        """Hand events to their subscribers, in order; a subscriber that fails harms no other."""
+        ...
+
+
+class SessionRepository(Protocol):
+    """Sessions on disk, written behind: a session never waits for storage."""
+
+    def save(self, session: Session, events: Sequence[DomainEvent]) -> None:
+        """Take the session's present state and its events, to be committed together, in order."""
+        ...
+
+
+class ConversationRepository(Protocol):
+    """Conversations on disk."""
+
+    async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
+        """The principal's conversation with all its messages, or None.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        ...
+
+    async def newest(
+        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
+    ) -> Sequence[ConversationSummary]:
+        """At most `limit` of the principal's conversations, those created last first.
+
+        With `after`, those behind that one; none where the principal has it not. With `prefix`, those whose id
+        begins so.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        ...
+
+    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
+        """Commit row, new messages and events in one transaction; returns the events.
+
+        Raises:
+            ConversationBusy: the fence has moved: somebody else appended meanwhile.
+            StorageUnavailable: the database cannot be opened or written.
+        """
+        ...
+
+
+class ConversationLocks(Protocol):
+    """Who may work on a conversation: a lock that dies with its holder, across processes (DESIGN decision 5).
+
+    Attributes:
+        holder: names this process, as no other process that shares the storage is named, now or later.
+    """
+
+    holder: str
+
+    async def try_acquire(self, conversation_id: ConversationId) -> bool:
+        """Take the conversation's lock, unless anybody has it, this process included; whether it was taken.
+
+        Raises:
+            StorageUnavailable: locks cannot be had at all.
+        """
+        ...
+
+    async def release(self, conversation_id: ConversationId) -> None:
+        """Give it back; never raises."""
+        ...
+
+    async def lives(self, holder: str) -> bool:
+        """Whether the process that `holder` names is still there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a tool that is not read-only is about to do.
+
+    Attributes:
+        trace: of the span that measures the call.
+        argument_names: all that were given.
+        arguments: those whose values say what is about to happen (`Tool.audited`); contents are not among them.
+        started_at: seconds since the epoch.
+    """
+
+    principal: str
+    session_id: str
+    request_id: str | int | None
+    trace: TraceContext
+    tool: str
+    argument_names: Sequence[str]
+    arguments: Mapping[str, Any]
+    started_at: float
+
+
+class AuditTrail(Protocol):
+    """What tools did that may change something (DESIGN decision 8a). A row without an outcome was under way."""
+
+    async def intend(self, intent: Intent) -> int:
+        """Commit what is about to happen; returns the id to conclude it by.
+
+        Raises:
+            StorageUnavailable: it is not committed, so it must not happen.
+        """
+        ...
+
+    def conclude(self, intent_id: int, outcome: Outcome, error_type: str | None, duration: float) -> None:
+        """Note how it ended, `duration` in seconds. Written behind: never raises, never waits."""
+        ...
