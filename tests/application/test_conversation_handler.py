@@ -21,7 +21,7 @@ from tfo_mcp.application.ports import (
     TraceContext,
     current_operation,
 )
-from tfo_mcp.domain.conversation import Conversation, ConversationState, ConversationSummary
+from tfo_mcp.domain.conversation import Conversation, ConversationState
 from tfo_mcp.domain.errors import (
     ClaudeFailure,
     ClaudeNotConfigured,
@@ -90,11 +90,6 @@ class Storage:
 
     async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
         return await self._inner.get(conversation_id, principal)
-
-    async def newest(
-        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
-    ) -> Sequence[ConversationSummary]:
-        return await self._inner.newest(principal, limit, after=after, prefix=prefix)
 
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
         await asyncio.sleep(0)  # a database is never at once

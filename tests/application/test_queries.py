@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from support.fakes import InMemoryConversations
 from support.telemetry import FakeSpan, FakeTelemetry
 from support.tool_calls import FakeClient
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
@@ -34,6 +36,9 @@ from tfo_mcp.domain.message import Message, OpaqueBlock, Text, ToolAnswer, ToolU
 from tfo_mcp.domain.prompt import PromptRegistry
 from tfo_mcp.domain.resource import Content, Reader, Resource, ResourceRegistry, ResourceTemplate
 from tfo_mcp.domain.session import Session
+from tfo_mcp.infrastructure.persistence.catalog import SqlConversationCatalog
+from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
+from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.presentation.prompts import SERVER_PROMPTS
 from tfo_mcp.presentation.resources import ConversationResources
 from tfo_mcp.presentation.wire import error_code, error_of, resource_contents
@@ -211,47 +216,48 @@ def a_conversation(principal: str, *texts: str) -> Conversation:
     return conversation
 
 
-def conversations(repository: InMemoryConversations, max_bytes: int = 100_000) -> World:
-    return World(ResourceRegistry([], [ConversationResources(repository, max_bytes=max_bytes).template()]))
+@asynccontextmanager
+async def conversations(folder: Path, *stored: Conversation, max_bytes: int = 100_000) -> AsyncGenerator[World]:
+    storage = Storage(folder / "tfo-mcp.db")
+    try:
+        for conversation in stored:
+            await SqlConversationRepository(storage).save(conversation)
+        template = ConversationResources(SqlConversationCatalog(storage), max_bytes=max_bytes).template()
+        yield World(ResourceRegistry([], [template]))
+    finally:
+        await storage.close()
 
 
 @pytest.mark.behaviour("resources.read.conversation")
-def test_a_conversation_of_somebody_else_is_unknown() -> None:
+def test_a_conversation_of_somebody_else_is_unknown(tmp_path: Path) -> None:
     async def scenario() -> None:
-        repository = InMemoryConversations()
         theirs, ours = a_conversation("bob", "x"), a_conversation("alice", "y")
-        for conversation in (theirs, ours):
-            await repository.save(conversation)
-        world = conversations(repository)
-        with pytest.raises(UnknownResource):
-            await world.ask("resources/read", ReadResource(f"conversation://{theirs.id}"))
-        page = await world.ask("resources/list", ListResources())
-        assert isinstance(page, Page)
-        assert [item.uri for item in page.items] == [f"conversation://{ours.id}"]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # a page of what was asked for
-        found = await world.ask("completion/complete", Complete("resource", "conversation://{id}", "id", ""))
-        assert found == Completion([ours.id], 1, has_more=False)
+        async with conversations(tmp_path, theirs, ours) as world:
+            with pytest.raises(UnknownResource):
+                await world.ask("resources/read", ReadResource(f"conversation://{theirs.id}"))
+            page = await world.ask("resources/list", ListResources())
+            assert isinstance(page, Page)
+            assert [item.uri for item in page.items] == [f"conversation://{ours.id}"]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # a page of what was asked for
+            found = await world.ask("completion/complete", Complete("resource", "conversation://{id}", "id", ""))
+            assert found == Completion([ours.id], 1, has_more=False)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("size", [1, 100, 1_000, 50_000])
-def test_a_message_that_does_not_fit_is_cut_and_says_so(size: int) -> None:
-    import json
-
+def test_a_message_that_does_not_fit_is_cut_and_says_so(tmp_path: Path, size: int) -> None:
     async def scenario() -> None:
-        repository = InMemoryConversations()
         conversation = a_conversation("alice", "é" * 40_000)
-        await repository.save(conversation)
-        result = await conversations(repository, size).ask(
-            "resources/read", ReadResource(f"conversation://{conversation.id}")
-        )
+        async with conversations(tmp_path, conversation, max_bytes=size) as world:
+            result = await world.ask("resources/read", ReadResource(f"conversation://{conversation.id}"))
         assert isinstance(result, ReadContent)
         assert isinstance(result.content.data, str)
         given = json.loads(result.content.data)
         assert (len(given["messages"]), given["omitted_messages"]) == (1, 2)
         (block,) = given["messages"][0]["content"]
-        assert block["truncated"] is True
-        assert block["content"] == "é" * (size // 2)
+        assert (block["truncated"], block["size"]) == (True, 80_002)
+        assert set(block["content"]) <= {"é"}
+        assert size - 150 <= 2 * len(block["content"]) <= size
         assert "private" not in result.content.data
 
     asyncio.run(scenario())

@@ -12,7 +12,7 @@ from typing import cast
 
 from differential.messages import MAX_LINE, Members, Script
 from differential.rules import MAX_DEPTH
-from support.fakes import InMemoryAudit, InMemoryConversations, InMemorySessions
+from support.fakes import EmptyCatalog, InMemoryAudit, InMemorySessions
 from support.server import Server, serving
 from tfo_mcp import __version__
 from tfo_mcp.application.bus import Bus, Endpoint
@@ -99,7 +99,7 @@ class InProcess:
             server_resources({"it": "is"}, Health(__version__, {}).report),
             [
                 file_template(roots, limits, executor),
-                ConversationResources(InMemoryConversations(), max_bytes=1).template(),
+                ConversationResources(EmptyCatalog(), max_bytes=1).template(),
             ],
         )
         sessions = SessionHandler(InMemorySessions(), publisher, telemetry)

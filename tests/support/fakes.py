@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tfo_mcp.application.ports import Intent
-from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationSummary
+from tfo_mcp.domain.catalog import CatalogPlace, ConversationSummary
+from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState
 from tfo_mcp.domain.errors import ConversationBusy, StorageUnavailable
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
@@ -28,26 +29,6 @@ class InMemoryConversations:
         record, messages = self._rows[conversation_id]
         return Conversation(record, messages) if record.principal == principal else None
 
-    async def newest(
-        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
-    ) -> Sequence[ConversationSummary]:
-        mine = [record for record, _ in self._rows.values() if record.principal == principal]
-        mine.sort(key=lambda record: (record.created_at, record.id), reverse=True)
-        if after is not None:
-            ids = [record.id for record in mine]
-            mine = mine[ids.index(after) + 1 :] if after in ids else []
-        return [
-            ConversationSummary(
-                id=record.id,
-                model=record.model,
-                state=record.state,
-                created_at=record.created_at,
-                updated_at=record.updated_at,
-            )
-            for record in mine
-            if record.id.startswith(prefix)
-        ][:limit]
-
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
         stored = self._rows.get(conversation.id)
         if conversation.fence != (stored[0].fence if stored else 0):
@@ -56,6 +37,29 @@ class InMemoryConversations:
         events = conversation.mark_committed()
         self.events.extend(events)
         return events
+
+
+class EmptyCatalog:
+    """`ConversationCatalog` of whoever has no conversations."""
+
+    async def find(
+        self,
+        principal: str,
+        *,
+        text: str = "",
+        state: ConversationState | None = None,
+        limit: int,
+        after: CatalogPlace | None = None,
+    ) -> Sequence[ConversationSummary]:
+        return ()
+
+    async def newest(
+        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
+    ) -> Sequence[ConversationSummary]:
+        return ()
+
+    async def page(self, conversation_id: ConversationId, principal: str, *, start: int, limit: int) -> None:
+        return None
 
 
 class InMemorySessions:

@@ -55,6 +55,7 @@ from tfo_mcp.infrastructure.config import Loaded, Settings, masked
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import release_logs, report_unforeseen
 from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
+from tfo_mcp.infrastructure.persistence.catalog import SqlConversationCatalog
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.migrations import AUDIT
 from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
@@ -147,7 +148,8 @@ class Server:
                 "claude": self._claude,
             },
         )
-        conversation_resources = ConversationResources(conversations, max_bytes=settings.tools.max_read_bytes)
+        catalog = SqlConversationCatalog(self._storage)
+        conversation_resources = ConversationResources(catalog, max_bytes=settings.tools.max_read_bytes)
         resources = ResourceRegistry()
         if "resources" in features:
             resources = ResourceRegistry(

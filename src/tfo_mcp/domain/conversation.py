@@ -83,17 +83,6 @@ class ConversationRecord:
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversationSummary:
-    """What a list says of a conversation. Times in seconds since the epoch."""
-
-    id: ConversationId
-    model: str
-    state: ConversationState
-    created_at: float
-    updated_at: float
-
-
 class Conversation:
     """One conversation of one principal."""
 

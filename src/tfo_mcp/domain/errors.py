@@ -30,6 +30,8 @@ DomainError
     ├── ConversationNotFound
     ├── ConversationClosed
     ├── ConversationBusy           another send to it is under way
+    ├── MessageNotFound            the conversation has no message at that position
+    ├── InvalidSearch              no words to search for, too many, or a place that was not given out
     └── ClaudeFailure              the API refused or could not be reached
         └── ClaudeNotConfigured    no key
 ```
@@ -272,6 +274,22 @@ class ConversationBusy(ToolFailure):
 
     def __init__(self, conversation_id: str) -> None:
         super().__init__(f"conversation {conversation_id!r} is being continued elsewhere at the same time")
+
+
+class MessageNotFound(ToolFailure):
+    """A conversation has no message at a position; it has `count`."""
+
+    error_type = "message_not_found"
+
+    def __init__(self, conversation_id: str, position: int, count: int) -> None:
+        known = f"its messages are 0 to {count - 1}" if count else "it has none yet"
+        super().__init__(f"conversation {conversation_id!r} has no message {position}: {known}")
+
+
+class InvalidSearch(ToolFailure):
+    """A search through conversations that cannot be meant."""
+
+    error_type = "invalid_search"
 
 
 class ClaudeFailure(ToolFailure):

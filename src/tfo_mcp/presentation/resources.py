@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import msgspec
 
-from tfo_mcp.application.ports import ConversationRepository
+from tfo_mcp.application.conversation_views import summary_view
+from tfo_mcp.application.excerpts import Excerpt, excerpt_of_end
+from tfo_mcp.application.ports import ConversationCatalog
+from tfo_mcp.domain.catalog import ConversationSummary
 from tfo_mcp.domain.completion import MOST_VALUES, Completion, first_of
-from tfo_mcp.domain.conversation import Conversation, ConversationSummary
 from tfo_mcp.domain.errors import UnknownResource
 from tfo_mcp.domain.health import HealthReport, moment
 from tfo_mcp.domain.identifiers import parse_conversation_id
-from tfo_mcp.domain.message import Block, Message, Text, ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.resource import Content, Reader, Resource, ResourceTemplate
 from tfo_mcp.domain.session import Session
 
@@ -74,8 +75,8 @@ class ConversationResources:
         max_bytes: of the messages' JSON; the oldest messages are left out where there are more.
     """
 
-    def __init__(self, conversations: ConversationRepository, *, max_bytes: int) -> None:
-        self._conversations = conversations
+    def __init__(self, catalog: ConversationCatalog, *, max_bytes: int) -> None:
+        self._catalog = catalog
         self._max_bytes = max_bytes
 
     def template(self) -> ResourceTemplate:
@@ -93,100 +94,41 @@ class ConversationResources:
 
     async def _read(self, uri: str, reader: Reader) -> Content:
         parsed = parse_conversation_id(uri.removeprefix(_CONVERSATION))
-        conversation = None if parsed is None else await self._conversations.get(parsed, reader.principal)
-        if conversation is None:
+        excerpt = None
+        if parsed is not None:
+            excerpt = await excerpt_of_end(self._catalog, parsed, reader.principal, room=self._max_bytes)
+        if excerpt is None:
             raise UnknownResource(uri)
-        return _json(self._shown(conversation))
+        return _json(_shown(excerpt))
 
     async def _complete(self, written: str, reader: Reader) -> Completion:
-        found = await self._conversations.newest(reader.principal, MOST_VALUES + 1, prefix=written)
+        found = await self._catalog.newest(reader.principal, MOST_VALUES + 1, prefix=written)
         return first_of([summary.id for summary in found])
 
     async def _recent(self, reader: Reader, limit: int, after: str | None) -> Sequence[Resource]:
         last = None if after is None else parse_conversation_id(after.removeprefix(_CONVERSATION))
         if after is not None and (last is None or not after.startswith(_CONVERSATION)):
             raise UnknownResource(after)
-        return list(map(self._listed, await self._conversations.newest(reader.principal, limit, after=last)))
+        return list(map(self._listed, await self._catalog.newest(reader.principal, limit, after=last)))
 
     def _listed(self, summary: ConversationSummary) -> Resource:
         return Resource(
             uri=f"{_CONVERSATION}{summary.id}",
             name=summary.id,
-            title=f"Conversation of {moment(summary.created_at)}",
+            title=summary.title or f"Conversation of {moment(summary.created_at)}",
             description=f"With {summary.model}, {summary.state.value}, last changed {moment(summary.updated_at)}.",
             mime_type=JSON,
             read=self._read,
         )
 
-    def _shown(self, conversation: Conversation) -> dict[str, Any]:
-        messages = self._newest(conversation.messages)
-        return {
-            "id": conversation.id,
-            "model": conversation.model,
-            "state": conversation.state.value,
-            "system_prompt": conversation.system_prompt,
-            "created_at": moment(conversation.created_at),
-            "usage": _usage(conversation.usage),
-            "messages": messages,
-            "omitted_messages": len(conversation.messages) - len(messages),
-        }
 
-    def _newest(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """As many as fit, the last ones; of the very last as much as fits."""
-        shown: list[dict[str, Any]] = []
-        room = self._max_bytes
-        for message in reversed(messages):
-            shape = _message(message)
-            size = len(msgspec.json.encode(shape))
-            if size > room:
-                if not shown:
-                    shown.append(_message(message, room))
-                break
-            room -= size
-            shown.append(shape)
-        return shown[::-1]
-
-
-def _message(message: Message, room: int | None = None) -> dict[str, Any]:
-    """One message; with `room`, what it says is cut to as many bytes in all."""
-    content: list[dict[str, Any]] = []
-    for block in message.content:
-        shape = _block(block)
-        if room is not None:
-            shape, room = _cut(shape, room)
-        content.append(shape)
-    shown: dict[str, Any] = {"role": message.role, "created_at": moment(message.created_at), "content": content}
-    if message.role == "assistant":
-        usage = None if message.usage is None else _usage(message.usage)
-        shown |= {"model": message.model, "stop_reason": message.stop_reason, "usage": usage}
-    return shown
-
-
-def _block(block: Block) -> dict[str, Any]:
-    match block:
-        case Text() | ToolUse() | ToolAnswer():
-            return block.to_json()
-        case _:  # a signature, a search result: of use to the API only
-            return {"type": block.data.get("type")}
-
-
-def _cut(shape: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
-    """`shape` with its text in at most `room` bytes, and how many are left."""
-    shape = dict(shape)
-    for key in ("text", "content", "input"):
-        if key in shape:
-            value = shape[key] if isinstance(shape[key], str) else msgspec.json.encode(shape[key]).decode()
-            data = value.encode()
-            if len(data) > room:
-                shape |= {key: data[:room].decode(errors="ignore"), "truncated": True}
-            room = max(0, room - len(data))
-    return shape, room
-
-
-def _usage(usage: Usage) -> dict[str, int]:
+def _shown(excerpt: Excerpt) -> dict[str, Any]:
+    summary = excerpt.summary
+    told = summary_view(summary)
     return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
+        "id": summary.id,
+        **told,
+        "system_prompt": excerpt.system_prompt,
+        "messages": excerpt.messages,
+        "omitted_messages": summary.messages - len(excerpt.messages),
     }

@@ -10,6 +10,8 @@ from tfo_mcp.application.ports.claude import (
 )
 from tfo_mcp.application.ports.records import (
     AuditTrail,
+    ConversationCatalog,
+    ConversationForks,
     ConversationLocks,
     ConversationRepository,
     EventPublisher,
@@ -43,6 +45,8 @@ __all__ = [
     "ClaudeService",
     "Client",
     "ClientLog",
+    "ConversationCatalog",
+    "ConversationForks",
     "ConversationLocks",
     "ConversationRepository",
     "EventPublisher",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tfo_mcp.application.ports.telemetry import TraceContext
-from tfo_mcp.domain.conversation import Conversation, ConversationSummary
+from tfo_mcp.domain.catalog import CatalogPlace, ConversationPage, ConversationSummary
+from tfo_mcp.domain.conversation import Conversation, ConversationState
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.fork import Fork
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.session import Session
 
@@ -41,6 +43,39 @@ class ConversationRepository(Protocol):
         """
         ...
 
+    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
+        """Commit row, new messages and events in one transaction; returns the events.
+
+        Raises:
+            ConversationBusy: the fence has moved: somebody else appended meanwhile.
+            StorageUnavailable: the database cannot be opened or written.
+        """
+        ...
+
+
+class ConversationCatalog(Protocol):
+    """Conversations to be read; no message is loaded that is not asked for."""
+
+    async def find(
+        self,
+        principal: str,
+        *,
+        text: str = "",
+        state: ConversationState | None = None,
+        limit: int,
+        after: CatalogPlace | None = None,
+    ) -> Sequence[ConversationSummary]:
+        """At most `limit` of the principal's conversations, those changed last first; with `after`, those behind it.
+
+        With `text`, those in which the user or Claude said each of its words (`words_of`), the last one or one that
+        begins so; none where there are no words in it. A pass from one result's last place to the next result gives
+        each conversation once, whatever is added meanwhile; one that changes before its turn moves to the front.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        ...
+
     async def newest(
         self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
     ) -> Sequence[ConversationSummary]:
@@ -54,12 +89,38 @@ class ConversationRepository(Protocol):
         """
         ...
 
-    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
-        """Commit row, new messages and events in one transaction; returns the events.
+    async def page(
+        self, conversation_id: ConversationId, principal: str, *, start: int, limit: int
+    ) -> ConversationPage | None:
+        """The principal's conversation with at most `limit` of its messages from position `start` on, or None.
+
+        A negative `start` counts from the end, back to the first at most; behind the last there are none.
 
         Raises:
-            ConversationBusy: the fence has moved: somebody else appended meanwhile.
-            StorageUnavailable: the database cannot be opened or written.
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        ...
+
+
+class ConversationForks(Protocol):
+    """Conversations that begin as others did."""
+
+    async def fork(
+        self,
+        conversation_id: ConversationId,
+        principal: str,
+        last: int | None,
+        committed: Callable[[Sequence[DomainEvent]], None],
+    ) -> Fork:
+        """Store a new conversation of the principal with the messages up to position `last`; None: with all.
+
+        It sees what is committed and waits for nobody's turn. `committed` gets the events if and only if the new
+        conversation is stored.
+
+        Raises:
+            ConversationNotFound: the principal has no such conversation; nothing is stored.
+            MessageNotFound: there is no message at `last`; nothing is stored.
+            StorageUnavailable: the database cannot be opened or written; nothing is stored.
         """
         ...
 

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from typing import TYPE_CHECKING, Any
 
-from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState, ConversationSummary
+from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState
 from tfo_mcp.domain.errors import ConversationBusy
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Message, Usage, block_from_json
 from tfo_mcp.infrastructure.persistence.rows import event_row
+from tfo_mcp.infrastructure.persistence.search import index_messages
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
@@ -34,20 +35,6 @@ class SqlConversationRepository:
         """
         async with self._storage.read() as connection:
             return await _load(connection, conversation_id, principal)
-
-    async def newest(
-        self, principal: str, limit: int, *, after: ConversationId | None = None, prefix: str = ""
-    ) -> Sequence[ConversationSummary]:
-        """At most `limit` of the principal's conversations, those created last first.
-
-        With `after`, those behind that one; none where the principal has it not. With `prefix`, those whose id
-        begins so.
-
-        Raises:
-            StorageUnavailable: the database cannot be opened or read.
-        """
-        async with self._storage.read() as connection:
-            return await _newest(connection, principal, limit, after, prefix)
 
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
         """Commit row, new messages and events in one transaction; returns the events.
@@ -82,38 +69,7 @@ async def _load(connection: AsyncConnection, conversation_id: str, principal: st
     )
     fields: dict[str, Any] = {field.name: row[field.name] for field in dataclass_fields(ConversationRecord)}
     fields["state"] = ConversationState(row["state"])
-    return Conversation(ConversationRecord(**fields), [_message(message) for message in history.mappings()])
-
-
-async def _newest(
-    connection: AsyncConnection, principal: str, limit: int, after: str | None, prefix: str
-) -> Sequence[ConversationSummary]:
-    from sqlalchemy import func, select, tuple_
-
-    from tfo_mcp.infrastructure.persistence.schema import conversations
-
-    columns = conversations.c
-    mine = columns.principal == principal
-    wanted = select(columns.id, columns.model, columns.state, columns.created_at, columns.updated_at).where(mine)
-    if prefix:
-        wanted = wanted.where(func.substr(columns.id, 1, len(prefix)) == prefix)
-    if after is not None:
-        found = await connection.execute(select(columns.created_at, columns.id).where(mine, columns.id == after))
-        last = found.one_or_none()
-        if last is None:
-            return ()
-        wanted = wanted.where(tuple_(columns.created_at, columns.id) < tuple_(*last))
-    rows = await connection.execute(wanted.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit))
-    return [
-        ConversationSummary(
-            id=row["id"],
-            model=row["model"],
-            state=ConversationState(row["state"]),
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
-        )
-        for row in rows.mappings()
-    ]
+    return Conversation(ConversationRecord(**fields), [message_of(message) for message in history.mappings()])
 
 
 async def _append(connection: AsyncConnection, conversation: Conversation) -> None:
@@ -134,20 +90,25 @@ async def _append(connection: AsyncConnection, conversation: Conversation) -> No
             if moved.rowcount == 0:
                 raise ConversationBusy(conversation.id)
         if conversation.uncommitted:
-            added = [_message_row(conversation, position, message) for position, message in conversation.uncommitted]
+            added = [
+                message_row(conversation.id, conversation.principal, position, message)
+                for position, message in conversation.uncommitted
+            ]
             await connection.execute(insert(messages), added)
+            await index_messages(connection, conversation.id, conversation.principal, conversation.uncommitted)
     except IntegrityError as error:  # the row, or a message at that position, is there already
         raise ConversationBusy(conversation.id) from error
     if conversation.uncommitted_events:
         await connection.execute(insert(events), [event_row(event) for event in conversation.uncommitted_events])
 
 
-def _message_row(conversation: Conversation, position: int, message: Message) -> dict[str, Any]:
+def message_row(conversation_id: str, principal: str, position: int, message: Message) -> dict[str, Any]:
+    """A row of `messages`."""
     usage = message.usage
     return {
-        "conversation_id": conversation.id,
+        "conversation_id": conversation_id,
         "position": position,
-        "principal": conversation.principal,
+        "principal": principal,
         "role": message.role,
         "content": [block.to_json() for block in message.content],
         "model": message.model,
@@ -160,7 +121,8 @@ def _message_row(conversation: Conversation, position: int, message: Message) ->
     }
 
 
-def _message(row: RowMapping) -> Message:
+def message_of(row: RowMapping) -> Message:
+    """The message that a row of `messages` holds."""
     usage = None
     if row["input_tokens"] is not None:
         usage = Usage(row["input_tokens"], row["output_tokens"], row["cache_read_tokens"], row["cache_write_tokens"])

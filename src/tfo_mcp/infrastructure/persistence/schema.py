@@ -62,9 +62,13 @@ conversations = Table(
     Column("open_request", Integer),
     Column("forked_from", Text),
     Column("forked_at", Integer),
+    Column("title", Text, nullable=False, server_default=""),
+    Index("ix_conversations_created_at", "principal", "created_at", "id"),
+    Index("ix_conversations_updated_at", "principal", "updated_at", "id"),
 )
 """`turns` and `requests` are how many there are; the tokens are the sums of the ledger's. `open_request` is the one
-that has no outcome yet, `forked_at` the position of the last message that was taken over."""
+that has no outcome yet, `forked_at` the position of the last message that was taken over. `title` is written with
+the first message."""
 
 messages = Table(
     "messages",
@@ -83,6 +87,18 @@ messages = Table(
     Column("created_at", Double, nullable=False),
     PrimaryKeyConstraint("conversation_id", "position"),
 )
+
+message_texts = Table(
+    "message_texts",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("conversation_id", Text, ForeignKey("conversations.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("conversation_id", "position", name="uq_message_texts_position"),
+)
+"""What was said in the messages, for search; `search.py` knows how they are found. A message without text has none."""
 
 turns = Table(
     "turns",

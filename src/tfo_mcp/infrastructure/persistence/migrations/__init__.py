@@ -45,7 +45,7 @@ class History:
             command.upgrade(config, self.head)
 
 
-STATE = History("versions", ("0001", "0002"))
+STATE = History("versions", ("0001", "0002", "0003"))
 """`tfo-mcp.db`: sessions, conversations, their turns and events."""
 
 AUDIT = History("audit", ("0001",))
