@@ -50,3 +50,18 @@ class SendMessage:
     system_prompt: str | None = None
     model: str | None = None
     max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForkConversation:
+    """A new conversation with the messages of another one up to position `last`, or all. Gives a `Fork`."""
+
+    conversation_id: str
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConversation:
+    """No more messages to this conversation."""
+
+    conversation_id: str

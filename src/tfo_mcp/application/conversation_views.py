@@ -81,7 +81,7 @@ def usage_view(usage: Usage) -> dict[str, int]:
 
 def size_of(value: object) -> int:
     """Bytes of `value` as JSON."""
-    return len(_json(value).encode("utf-8", "surrogatepass"))
+    return len(as_json(value).encode("utf-8", "surrogatepass"))
 
 
 def beginning(text: str, room: int) -> str:
@@ -112,10 +112,11 @@ def _cut(view: View, room: int, keys: Sequence[str]) -> View:
     """`view` with what stands at each of `keys` in at most `room` bytes."""
     for key in keys:
         if key in view and (size := size_of(view[key])) > room:
-            text = view[key] if isinstance(view[key], str) else _json(view[key])
+            text = view[key] if isinstance(view[key], str) else as_json(view[key])
             view = {**view, key: beginning(text, room), "truncated": True, "size": size}
     return view
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
+    """`value` as JSON without blanks."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

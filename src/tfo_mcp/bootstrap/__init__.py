@@ -19,11 +19,13 @@ from tfo_mcp.application.commands import (
     CallTool,
     CloseSession,
     ConfirmInitialized,
+    ForkConversation,
     InitializeSession,
     SendMessage,
     SetLogLevel,
 )
 from tfo_mcp.application.conversation_handler import ConversationHandler, TurnPolicy
+from tfo_mcp.application.conversation_queries import ConversationQueries, GetConversation, ListConversations
 from tfo_mcp.application.health import Health
 from tfo_mcp.application.log_handler import LogHandler
 from tfo_mcp.application.queries import (
@@ -41,6 +43,7 @@ from tfo_mcp.application.queries import (
     ToolQueries,
     ping,
 )
+from tfo_mcp.application.record_handler import RecordHandler
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.bootstrap.tools import Toolbox
@@ -57,6 +60,7 @@ from tfo_mcp.infrastructure.logs import release_logs, report_unforeseen
 from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
 from tfo_mcp.infrastructure.persistence.catalog import SqlConversationCatalog
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
+from tfo_mcp.infrastructure.persistence.forks import SqlConversationForks
 from tfo_mcp.infrastructure.persistence.migrations import AUDIT
 from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
@@ -186,6 +190,8 @@ class Server:
                 timeout=settings.claude.turn_timeout,
             ),
         )
+        record_handler = RecordHandler(SqlConversationForks(self._storage), publisher)
+        conversation_queries = ConversationQueries(catalog)
         page_size, timeout = settings.mcp.page_size, settings.mcp.tool_timeout
         tool_queries = ToolQueries(tools, page_size=page_size)
         resource_queries = ResourceQueries(resources, page_size=page_size, timeout=timeout)
@@ -200,6 +206,9 @@ class Server:
                 ListTools: Endpoint(tool_queries.list_tools),
                 CallTool: Endpoint(tool_handler.call),
                 SendMessage: Endpoint(conversation_handler.send),
+                ForkConversation: Endpoint(record_handler.fork),
+                ListConversations: Endpoint(conversation_queries.find),
+                GetConversation: Endpoint(conversation_queries.get),
                 ListResources: Endpoint(resource_queries.list_resources),
                 ListResourceTemplates: Endpoint(resource_queries.list_templates),
                 ReadResource: Endpoint(resource_queries.read),

@@ -12,6 +12,7 @@ from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.config import Loaded, secrets_of
 from tfo_mcp.infrastructure.config.file import default_paths
 from tfo_mcp.infrastructure.tools.command import CommandLimits, command_tools
+from tfo_mcp.infrastructure.tools.conversation_records import conversation_record_tools
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 from tfo_mcp.infrastructure.tools.files import FileLimits, file_tools
@@ -65,6 +66,7 @@ class Toolbox:
                 max_message=settings.mcp.max_message_size,
                 timeout=settings.claude.turn_timeout + _TURN_MARGIN,
             ),
+            *conversation_record_tools(max_page_bytes=settings.tools.max_page_bytes),
         ]
 
     async def warm_up(self) -> None:

@@ -255,7 +255,10 @@ class ConversationNotFound(ToolFailure):
     error_type = "conversation_not_found"
 
     def __init__(self, conversation_id: str) -> None:
-        super().__init__(f"there is no conversation {conversation_id[:100]!r}; leave conversation_id out to start one")
+        super().__init__(
+            f"there is no conversation {conversation_id[:100]!r}: list_conversations tells which there are, and "
+            "claude_conversation without a conversation_id starts one"
+        )
 
 
 class ConversationClosed(ToolFailure):
@@ -264,7 +267,7 @@ class ConversationClosed(ToolFailure):
     error_type = "conversation_closed"
 
     def __init__(self, conversation_id: str) -> None:
-        super().__init__(f"conversation {conversation_id!r} is closed; leave conversation_id out to start a new one")
+        super().__init__(f"conversation {conversation_id!r} is closed: fork_conversation continues it in a new one")
 
 
 class ConversationBusy(ToolFailure):

@@ -168,6 +168,14 @@ class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_write_bytes: Annotated[
         int, Meta(ge=1, le=64 * _MIB, description="Bytes of a file that one call writes at most.")
     ] = _MIB
+    max_page_bytes: Annotated[
+        int,
+        Meta(
+            ge=16 * _KIB,
+            le=64 * _MIB,
+            description="Bytes of one page of a conversation; many clients take no more than 25,000 tokens at once.",
+        ),
+    ] = 72 * _KIB
     threads: Annotated[int, Meta(ge=1, le=256, description="Tools at work at once that may block.")] = 8
     execute_command: ExecuteCommandSettings = ExecuteCommandSettings()
 
