@@ -556,7 +556,7 @@ def test_without_storage_nothing_is_sent() -> None:
 @pytest.mark.parametrize("conversation_id", ["", "conv_1", "../../etc/passwd", new_conversation_id()])
 def test_a_conversation_that_is_not_there_is_said_not_to_be(conversation_id: str) -> None:
     world = World()
-    with pytest.raises(ConversationNotFound, match="leave conversation_id out to start one"):
+    with pytest.raises(ConversationNotFound, match="there is no conversation"):
         asyncio.run(world.send("Hello", conversation_id))
     assert world.locks == {}
 

@@ -99,7 +99,8 @@ class SqlConversationCatalog:
             row = found.mappings().one_or_none()
             if row is None:
                 return None
-            first = start if start >= 0 else max(0, row["messages"] + start)
+            count = row["messages"]
+            first = min(start, count) if start >= 0 else max(0, count + start)  # no number is too large for SQL
             place = messages.c.position
             history = select(messages).where(messages.c.conversation_id == conversation_id, place >= first)
             shown = await connection.execute(history.order_by(place).limit(limit))

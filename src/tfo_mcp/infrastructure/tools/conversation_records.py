@@ -220,7 +220,7 @@ async def _list(arguments: Mapping[str, Any], context: ToolContext) -> ToolResul
             query=arguments.get("query", ""),
             state=None if state is None else ConversationState(state),
             cursor=arguments.get("cursor"),
-            limit=arguments.get("limit", 20),
+            limit=int(arguments.get("limit", 20)),
         )
     )
     shown = [_summary(summary) for summary in page.items]
@@ -234,8 +234,8 @@ async def _get(arguments: Mapping[str, Any], context: ToolContext, max_page_byte
     excerpt: Excerpt = await context.dispatch(
         GetConversation(
             conversation_id=arguments["conversation_id"],
-            start=arguments.get("start", 0),
-            limit=arguments.get("limit", 50),
+            start=int(arguments.get("start", 0)),
+            limit=int(arguments.get("limit", 50)),
             room=(max_page_bytes - _FRAME) // 2,
         )
     )
@@ -272,8 +272,9 @@ def _said_twice(messages: Sequence[View], room: int) -> list[tuple[View, str]]:
 
 
 async def _fork(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+    last = arguments.get("from_message")
     fork: Fork = await context.dispatch(
-        ForkConversation(arguments["conversation_id"], last=arguments.get("from_message"))
+        ForkConversation(arguments["conversation_id"], None if last is None else int(last))  # 1.0 is an integer too
     )
     structured = {
         "conversation_id": fork.id,
