@@ -36,7 +36,10 @@ def conversation_record_tools(*, max_page_bytes: int) -> list[Tool]:
     Args:
         max_page_bytes: of JSON that one page of a conversation has at most, its text and its structure together.
     """
+    return [*_reading_tools(max_page_bytes), *_changing_tools()]
 
+
+def _reading_tools(max_page_bytes: int) -> list[Tool]:
     async def get(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         return await _get(arguments, context, max_page_bytes)
 
@@ -70,6 +73,11 @@ def conversation_record_tools(*, max_page_bytes: int) -> list[Tool]:
             annotations=_READS,
             for_claude=False,
         ),
+    ]
+
+
+def _changing_tools() -> list[Tool]:
+    return [
         Tool(
             name="fork_conversation",
             title="Fork a conversation",
