@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from support.tool_calls import ToolBench
@@ -88,6 +88,10 @@ def test_pages_are_small_whatever_is_in_them_and_give_each_message_once(tmp_path
     )
     messages = st.lists(st.builds(Message, st.just("assistant"), st.lists(blocks, min_size=1, max_size=30)), max_size=8)
 
+    def calling(*lengths: int) -> Message:
+        return Message("assistant", [ToolUse("toolu_1", "write_file", {"content": '"' * n}) for n in lengths])
+
+    @example([calling(990, 990), calling(300)], '"' * 490)  # whose text is twice as long as its structure
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(messages, st.one_of(st.none(), texts))
     def paged(answers: list[Message], system_prompt: str | None) -> None:

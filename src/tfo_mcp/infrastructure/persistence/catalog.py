@@ -48,7 +48,7 @@ class SqlConversationCatalog:
         if text and not words_of(text):
             return ()
         columns = conversations.c
-        wanted = _summaries(principal).where(*said_in(conversations, principal, text))
+        wanted = _summaries(principal).where(*said_in(conversations, text))
         if state is not None:
             wanted = wanted.where(columns.state == state.value)
         if after is not None:

@@ -49,17 +49,17 @@ async def index_messages(
             await connection.execute(update(conversations).where(mine).values(title=title_of(message)))
 
 
-def said_in(conversations: Table, principal: str, text: str) -> Sequence[ColumnElement[bool]]:
+def said_in(conversations: Table, text: str) -> Sequence[ColumnElement[bool]]:
     """Conditions on `conversations`, one a word of `text`: that the word was said there.
 
     The words reach SQLite as quoted strings only, so that none is taken for its query language. Of the last one
     the beginning is enough: it may be typed still.
     """
     quoted = ['"{}"'.format(_spaced(word).replace('"', '""')) for word in words_of(text)]
-    return [_said(conversations, principal, word) for word in (*quoted[:-1], *(f"{word} *" for word in quoted[-1:]))]
+    return [_said(conversations, word) for word in (*quoted[:-1], *(f"{word} *" for word in quoted[-1:]))]
 
 
-def _said(conversations: Table, principal: str, query: str) -> ColumnElement[bool]:
+def _said(conversations: Table, query: str) -> ColumnElement[bool]:
     """That `query`, in the language of SQLite's FTS5, matches something that was said there."""
     from sqlalchemy import column, select, table
 
@@ -68,7 +68,7 @@ def _said(conversations: Table, principal: str, query: str) -> ColumnElement[boo
     index = table(FTS_TABLE, column("rowid"), column(FTS_TABLE))
     hits = select(index.c.rowid).where(index.c[FTS_TABLE].match(query))
     texts = message_texts.c
-    return conversations.c.id.in_(select(texts.conversation_id).where(texts.principal == principal, texts.id.in_(hits)))
+    return conversations.c.id.in_(select(texts.conversation_id).where(texts.id.in_(hits)))
 
 
 def _spaced(text: str) -> str:
