@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tfo_mcp.application.ports import Intent
-from tfo_mcp.domain.catalog import CatalogPlace, ConversationSummary
+from tfo_mcp.domain.catalog import CatalogPlace, ConversationPage, ConversationSummary
 from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState
 from tfo_mcp.domain.errors import ConversationBusy, StorageUnavailable
 from tfo_mcp.domain.events import DomainEvent
@@ -58,7 +58,9 @@ class EmptyCatalog:
     ) -> Sequence[ConversationSummary]:
         return ()
 
-    async def page(self, conversation_id: ConversationId, principal: str, *, start: int, limit: int) -> None:
+    async def page(
+        self, conversation_id: ConversationId, principal: str, *, start: int, limit: int
+    ) -> ConversationPage | None:
         return None
 
 

@@ -28,25 +28,27 @@ def written_before(path: Path) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         BEFORE.upgrade(connection)
     engine.dispose()
-    says_little = [
+    quiet: list[object] = [
         {"type": "thinking", "thinking": "quietly"},
         {"type": "tool_use", "id": "1", "name": "n", "input": {}},
     ]
-    contents = [("long", [{"type": "text", "text": f"  Word{number}\nand more"}]) for number in range(MESSAGES)]
-    contents += [("little", [{"type": "text", "text": "a picture"}, {"type": "image"}]), ("little", says_little)]
+    contents: dict[str, list[list[object]]] = {
+        "long": [[{"type": "text", "text": f"  Word{number}\nand more"}] for number in range(MESSAGES)],
+        "little": [[{"type": "text", "text": "a picture"}, {"type": "image"}], quiet],
+        "empty": [],
+    }
     with closing(sqlite3.connect(path)) as database, database:
-        for name in ("long", "little", "empty"):
-            row = (f"conv_{name}", "local", "m", "active", 0, 1, 1.0, 2.0)
-            columns = "id, principal, model, state, failures, fence, created_at, updated_at"
-            database.execute(f"INSERT INTO conversations ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608  # from above
-        positions = dict.fromkeys(("long", "little"), 0)
-        for name, content in contents:
+        for name, messages in contents.items():
             database.execute(
+                "INSERT INTO conversations (id, principal, model, state, failures, fence, created_at, updated_at)"
+                " VALUES (?, 'local', 'm', 'active', 0, 1, 1.0, 2.0)",
+                (f"conv_{name}",),
+            )
+            database.executemany(
                 "INSERT INTO messages (conversation_id, position, principal, role, content, created_at)"
                 " VALUES (?, ?, 'local', 'user', ?, 1.0)",
-                (f"conv_{name}", positions[name], json.dumps(content)),
+                [(f"conv_{name}", position, json.dumps(content)) for position, content in enumerate(messages)],
             )
-            positions[name] += 1
 
 
 @pytest.mark.behaviour("records.search.existing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from support.tool_calls import ToolBench
 from tfo_mcp.application.bus import Bus, Endpoint
 from tfo_mcp.application.conversation_queries import ConversationQueries, GetConversation, ListConversations
 from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.message import Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
+from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.tool import ToolResult
 from tfo_mcp.infrastructure.persistence.catalog import SqlConversationCatalog
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
@@ -57,6 +57,22 @@ def of(*messages: Message, system_prompt: str | None = None) -> Conversation:
     return conversation
 
 
+def times(part: str, count: int) -> str:
+    return part * count
+
+
+def call_with(text: str) -> Block:
+    return ToolUse("toolu_1", "write_file", {"content": text})
+
+
+def thought(text: str) -> Block:
+    return OpaqueBlock({"type": "thinking", "thinking": text})
+
+
+def by_claude(content: Sequence[Block]) -> Message:
+    return Message("assistant", content)
+
+
 def bytes_of(result: ToolResult) -> int:
     """Of the page as it goes to the client."""
     page = {"content": [{"type": "text", "text": result.text}], "structuredContent": result.structured}
@@ -79,17 +95,14 @@ async def pages_of(bench: ToolBench, conversation_id: str) -> list[Mapping[str, 
 
 @pytest.mark.behaviour("records.get.bounded")
 def test_pages_are_small_whatever_is_in_them_and_give_each_message_once(tmp_path: Path) -> None:
-    nasty = st.sampled_from(["x", "é", "😀", '"', "\\", "\n", "\x01", "{", "a b "])
-    texts = st.builds(lambda part, count: part * count, nasty, st.integers(1, 9000))
-    blocks = st.one_of(
-        st.builds(Text, texts),
-        st.builds(lambda text: ToolUse("toolu_1", "write_file", {"content": text, "deep": [text]}), texts),
-        st.builds(lambda text: OpaqueBlock({"type": "thinking", "thinking": text}), texts),
+    texts = st.builds(
+        times, st.sampled_from(["x", "é", "😀", '"', "\\", "\n", "\x01", "{", "a b "]), st.integers(1, 9000)
     )
-    messages = st.lists(st.builds(Message, st.just("assistant"), st.lists(blocks, min_size=1, max_size=30)), max_size=8)
+    blocks = st.one_of(texts.map(Text), texts.map(call_with), texts.map(thought))
+    messages = st.lists(st.lists(blocks, min_size=1, max_size=30).map(by_claude), max_size=8)
 
     def calling(*lengths: int) -> Message:
-        return Message("assistant", [ToolUse("toolu_1", "write_file", {"content": '"' * n}) for n in lengths])
+        return by_claude([call_with('"' * n) for n in lengths])
 
     @example([calling(990, 990), calling(300)], '"' * 490)  # whose text is twice as long as its structure
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
