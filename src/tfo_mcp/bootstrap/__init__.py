@@ -91,7 +91,7 @@ _SWITCH_INTERVAL = 0.0005
 
 _INSTRUCTIONS = (
     "File tools work inside the configured roots only. claude_conversation keeps its conversations: pass the "
-    "conversation_id that it returns to continue one, also after a restart."
+    "conversation_id that it returns to continue one, also after a restart; list_conversations finds earlier ones."
 )
 
 _EVENTS = (
