@@ -21,7 +21,8 @@ from tfo_mcp.application.ports import (
     TraceContext,
     current_operation,
 )
-from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import (
     ClaudeFailure,
     ClaudeNotConfigured,

@@ -13,7 +13,7 @@ from support.fakes import EmptyCatalog
 from tfo_mcp.application.conversation_views import message_view, size_of
 from tfo_mcp.application.excerpts import Excerpt, excerpt_from, excerpt_of_end
 from tfo_mcp.domain.catalog import ConversationPage, ConversationSummary
-from tfo_mcp.domain.conversation import ConversationState
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Message, Text, Usage
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from support.claude import FakeClaude, fake_claude
 from tfo_mcp.application.ports import ClaudeRequest
-from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.transcript import Transcript

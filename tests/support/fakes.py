@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tfo_mcp.application.ports import Intent
 from tfo_mcp.domain.catalog import CatalogPlace, ConversationPage, ConversationSummary
-from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationRecord, ConversationState
 from tfo_mcp.domain.errors import ConversationBusy, StorageUnavailable
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfo_mcp.domain.message import Block
+
 
 @dataclass(frozen=True, slots=True)
 class InitializeSession:
@@ -43,13 +45,27 @@ class CallTool:
 
 @dataclass(frozen=True, slots=True)
 class SendMessage:
-    """One user message to a conversation, or to a new one. Gives a `Turn`."""
+    """One user message to a conversation, or to a new one. Gives a `TurnResult`.
+
+    Attributes:
+        attachments: what stands before the text: pictures, documents.
+        tools: the names of those that Claude may use; None: all that he may use at all.
+        idempotency_key: by which the sender knows this message again, should he have to repeat it.
+        effort: the API's `output_config.effort`.
+        output_schema: JSON Schema of what Claude's text is to be.
+    """
 
     message: str
     conversation_id: str | None = None
     system_prompt: str | None = None
     model: str | None = None
     max_tokens: int | None = None
+    attachments: tuple[Block, ...] = ()
+    tools: tuple[str, ...] | None = None
+    idempotency_key: str | None = None
+    effort: str | None = None
+    thinking: bool | None = None
+    output_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

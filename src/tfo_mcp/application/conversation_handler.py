@@ -1,286 +1,288 @@
-"""The diagrams' "Claude Conversation": prepare → API call → process, until Claude has finished its turn."""
+"""Sends: each is accepted, waits for its turn, and is answered; or was answered before, and is told so again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass
 
-from tfo_mcp.application import attributes
 from tfo_mcp.application.bus import RequestInfo
-from tfo_mcp.application.commands import CallTool, SendMessage
+from tfo_mcp.application.commands import CloseConversation, SendMessage
+from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.deadlines import DeadlinePassed, Deadlines
-from tfo_mcp.application.ports import (
-    AttributeValue,
-    ClaudeRequest,
-    ClaudeResponse,
-    ClaudeService,
-    ConversationRepository,
-    EventPublisher,
-    Telemetry,
-    current_operation,
-)
-from tfo_mcp.application.tool_handler import ToolHandler
-from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.application.ports import ClaudeService, ConversationLocks, ConversationRepository, RecordedTurn
+from tfo_mcp.application.turn_progress import TurnProgress
+from tfo_mcp.application.turn_runner import TurnRunner
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import (
     ClaudeFailure,
-    ConversationBusy,
     ConversationNotFound,
+    IdempotencyKeyReused,
     StorageUnavailable,
     ToolFailure,
     TurnTimedOut,
-    UnknownTool,
 )
-from tfo_mcp.domain.identifiers import parse_conversation_id
-from tfo_mcp.domain.message import ToolAnswer, ToolUse, Usage
-from tfo_mcp.domain.tool import ToolRegistry
+from tfo_mcp.domain.identifiers import ConversationId, parse_conversation_id
+from tfo_mcp.domain.message import Message, Text, Usage
 from tfo_mcp.domain.transcript import Transcript
+from tfo_mcp.domain.turn import PendingSend, Send, Turn, TurnOptions, TurnState, final_text, tool_calls
+
+_POLL = 0.05
+"""Seconds between two looks at a send that somebody else waits with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnPolicy:
-    """The `claude` section, as far as turns need it.
+class SendDefaults:
+    """The `claude` section, as far as it says what a send means that does not say it itself.
 
     Attributes:
-        max_steps: API requests of one turn, at most.
-        timeout: seconds that one turn may take, its tool calls included.
+        timeout: seconds from the acceptance of a send to its answer.
     """
 
-    default_model: str
+    model: str
     max_tokens: int
-    max_failures: int
-    max_steps: int
     timeout: float
+    effort: str | None = None
+    thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What one send led to: Claude's last message and what the turn took."""
+class TurnResult:
+    """What one send led to: Claude's last words and what the turn took.
+
+    Attributes:
+        turn: its number within the conversation, counted from 1.
+        stop_reason: the API's, or the limit that ended it.
+        unknown_requests: requests of which nobody knows what they took, or took in the end.
+        continued: whether an interrupted turn before it was brought to its end first.
+    """
 
     conversation_id: str
+    turn: int
     text: str
     model: str
     stop_reason: str
     usage: Usage
+    unknown_requests: int
     tool_calls: int
+    continued: bool = False
 
 
 class ConversationHandler:
-    """Sends messages. Every step of a turn is one committed append (DESIGN decision 4)."""
+    """Sends messages, and closes conversations."""
 
     def __init__(
         self,
+        desk: ConversationDesk,
         conversations: ConversationRepository,
+        locks: ConversationLocks,
         claude: ClaudeService,
-        tools: ToolRegistry,
-        tool_handler: ToolHandler,
+        runner: TurnRunner,
         *,
-        telemetry: Telemetry,
-        publisher: EventPublisher,
-        policy: TurnPolicy,
+        defaults: SendDefaults,
     ) -> None:
+        self._desk = desk
         self._conversations = conversations
+        self._locks = locks
         self._claude = claude
-        self._tools = tools
-        self._tool_handler = tool_handler
-        self._telemetry = telemetry
-        self._publisher = publisher
-        self._policy = policy
+        self._runner = runner
+        self._defaults = defaults
         self._deadlines = Deadlines()
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
-    async def send(self, command: SendMessage, info: RequestInfo) -> Turn:
+    async def send(self, command: SendMessage, info: RequestInfo) -> TurnResult:
         """Append the user's message and let Claude answer, tools included.
 
+        Where the last turn was interrupted, it is brought to its end first. With an idempotency key that is known,
+        the turn that has it is told again, or continued where it failed.
+
         Raises:
-            ClaudeNotConfigured: before anything is stored.
-            ConversationNotFound, ConversationClosed: nothing was stored or sent.
+            ClaudeNotConfigured, ToolsNotAllowed, BudgetExceeded: before anything is stored.
+            ConversationNotFound, ConversationClosed, IdempotencyKeyReused: nothing was stored or sent.
             ClaudeFailure, TurnTimedOut, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
                 is stored and sending the next one is the retry; without, it is not, or the conversation closed.
         """
         self._claude.check_configured()
+        self._runner.check_tools(command.tools)
+        progress = TurnProgress(info)
+        async with progress.told():
+            try:
+                with self._deadlines.within(self._defaults.timeout):
+                    accepted = await self._accept(command, self._send(command), info)
+                    if isinstance(accepted, RecordedTurn):
+                        return await self._again(accepted, info, progress)
+                    return await self._take_turn(accepted, info, progress)
+            except DeadlinePassed:
+                raise TurnTimedOut(self._defaults.timeout) from None
+
+    async def close(self, command: CloseConversation, info: RequestInfo) -> Conversation:
+        """Let the conversation take no more messages; one that is closed stays so.
+
+        Raises:
+            ConversationNotFound: the caller has no such conversation.
+            ConversationBusy: a turn of it is under way.
+            StorageUnavailable: it stays open.
+        """
+        async with self._desk.at_once(command.conversation_id, info.principal) as conversation:
+            if conversation.state is not ConversationState.CLOSED:
+                conversation.close()
+                await self._desk.commit(conversation)
+            return conversation
+
+    # --- to accept -----------------------------------------------------------------------------------
+
+    def _send(self, command: SendMessage) -> Send:
+        options = TurnOptions(
+            model=command.model,
+            system_prompt=command.system_prompt,
+            max_tokens=command.max_tokens or self._defaults.max_tokens,
+            tools=command.tools,
+            effort=command.effort or self._defaults.effort,
+            thinking=self._defaults.thinking if command.thinking is None else command.thinking,
+            output_schema=command.output_schema,
+        )
+        content = (*command.attachments, Text(command.message))
+        asked = {"content": [block.to_json() for block in content], "options": options.to_json()}
+        return Send(
+            content=content,
+            options=options,
+            fingerprint=hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
+            idempotency_key=command.idempotency_key,
+        )
+
+    async def _accept(self, command: SendMessage, send: Send, info: RequestInfo) -> PendingSend | RecordedTurn:
+        """Commit the send, or find what has its idempotency key."""
+        while True:
+            conversation_id, created = await self._addressed(command, send, info)
+            holder = self._locks.holder
+            accepted = await self._conversations.accept(conversation_id, info.principal, holder, send, created)
+            is_new = isinstance(accepted, PendingSend) and accepted.send is send
+            if not is_new:
+                _check_same(command, send, accepted)
+            if is_new or isinstance(accepted, RecordedTurn):
+                return accepted
+            if not await self._desk.holds(accepted) and await self._conversations.adopt(accepted, holder):
+                return accepted
+            await asyncio.sleep(_POLL)
+
+    async def _addressed(
+        self, command: SendMessage, send: Send, info: RequestInfo
+    ) -> tuple[ConversationId, Conversation | None]:
+        """The conversation, and what is to be stored where it is a new one."""
         if command.conversation_id is None:
-            conversation = Conversation.create(
-                principal=info.principal,
-                model=command.model or self._policy.default_model,
-                system_prompt=command.system_prompt,
-                fallback_model=self._policy.default_model,
-            )
-            return await self._turn(conversation, command, info)
-        async with self._lock(command.conversation_id):
-            return await self._turn(await self._load(command.conversation_id, info), command, info)
+            created = Conversation.create(principal=info.principal, model=self._defaults.model)
+            await self._check(created, send)
+            return created.id, created
+        parsed = parse_conversation_id(command.conversation_id)
+        found = None if parsed is None else await self._desk.look_at(parsed, info.principal)
+        if found is None:
+            raise ConversationNotFound(command.conversation_id)
+        if send.idempotency_key is None:  # with one, it may be a turn that was answered before
+            found.check_is_open()
+            await self._check(found, send)
+        return found.id, None
 
-    async def _load(self, conversation_id: str, info: RequestInfo) -> Conversation:
-        parsed = parse_conversation_id(conversation_id)
-        conversation = None if parsed is None else await self._conversations.get(parsed, info.principal)
-        if conversation is None:
-            raise ConversationNotFound(conversation_id)
-        return conversation
+    async def _check(self, conversation: Conversation, send: Send) -> None:
+        added = Transcript((Message("user", send.content),)).tokens
+        await self._runner.check_budget(conversation, added, send.options)
 
-    async def _turn(self, conversation: Conversation, command: SendMessage, info: RequestInfo) -> Turn:
-        conversation.configure(model=command.model, system_prompt=command.system_prompt)
-        conversation.add_user_message(command.message)
+    # --- to take one's turn --------------------------------------------------------------------------
+
+    async def _take_turn(self, pending: PendingSend, info: RequestInfo, progress: TurnProgress) -> TurnResult:
+        progress.phase("waiting for its turn")
+        begun = False
+        try:
+            async with self._desk.turn_of(pending) as (conversation, ahead):
+                continued = await self._continue(conversation, info, progress)
+                for lost in ahead:  # their processes died before they could begin
+                    continued = True
+                    conversation.begin_turn(lost.send, lost)
+                    await self._bring_to_an_end(conversation, info, progress)
+                conversation.begin_turn(pending.send, pending)
+                begun = True
+                await self._run(conversation, info, progress)
+                return self._result(conversation, _turn(conversation), None, continued=continued)
+        finally:
+            if not begun:
+                with suppress(StorageUnavailable):  # it stays, and is delivered with the next
+                    await asyncio.shield(self._conversations.withdraw(pending))
+
+    async def _continue(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> bool:
+        """Bring an interrupted turn to its end; whether there was one."""
+        if not conversation.is_interrupted:
+            return False
+        conversation.resume_turn()
+        await self._bring_to_an_end(conversation, info, progress)
+        return True
+
+    async def _bring_to_an_end(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> None:
+        """Of a turn for which nobody waits any more; where it fails, the next message is its retry."""
+        with suppress(ClaudeFailure):
+            await self._runner.run(conversation, info, progress, own=False)
+
+    async def _run(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> None:
         fence = conversation.fence
         try:
-            return await self._in_time(self._steps(conversation, command, info))
+            await self._runner.run(conversation, info, progress)
         except ToolFailure as failure:
             if conversation.fence > fence and conversation.state is not ConversationState.CLOSED:
                 failure.kept_in = conversation.id
             raise
 
-    async def _in_time(self, turn: Awaitable[Turn]) -> Turn:
-        seconds = self._policy.timeout
-        try:
-            with self._deadlines.within(seconds):
-                return await turn
-        except DeadlinePassed:
-            raise TurnTimedOut(seconds) from None
+    # --- to be told again ----------------------------------------------------------------------------
 
-    async def _steps(self, conversation: Conversation, command: SendMessage, info: RequestInfo) -> Turn:
-        usage, tool_calls, steps = Usage(), 0, 0
-        while True:
-            answer = await self._ask(conversation, command.max_tokens or self._policy.max_tokens, info)
-            usage, steps = usage + answer.usage, steps + 1
-            # With any other stop reason the last call's input is cut off.
-            uses = answer.message.tool_uses if answer.message.stop_reason == "tool_use" else ()
-            if not uses or steps == self._policy.max_steps:
-                break
-            tool_calls += len(uses)
-            await self._use_tools(uses, conversation, info)
-        return Turn(
+    async def _again(self, recorded: RecordedTurn, info: RequestInfo, progress: TurnProgress) -> TurnResult:
+        """The turn that has the key: as it is recorded, or continued."""
+        progress.phase("waiting for its turn")
+        async with self._desk.when_free(recorded.conversation_id, info.principal) as conversation:
+            found = await self._conversations.turn(recorded.conversation_id, recorded.number)
+            if found is None:
+                raise ConversationNotFound(recorded.conversation_id)
+            turn, end = found
+            if turn.state is TurnState.ENDED:
+                return self._result(conversation, turn, end)
+            if end is not None:
+                raise IdempotencyKeyReused(
+                    "the message with this idempotency_key was not answered, and the conversation went on without it: "
+                    "send it again with another key"
+                )
+            conversation.resume_turn()
+            await self._run(conversation, info, progress)
+            return self._result(conversation, _turn(conversation), None)
+
+    def _result(
+        self, conversation: Conversation, turn: Turn, end: int | None, *, continued: bool = False
+    ) -> TurnResult:
+        messages = conversation.messages[turn.first_position : end]
+        said = [message for message in messages if message.role == "assistant"]
+        return TurnResult(
             conversation_id=conversation.id,
-            text=answer.message.text,
-            model=answer.message.model or conversation.model,
-            stop_reason="max_steps" if uses else (answer.message.stop_reason or ""),
-            usage=usage,
-            tool_calls=tool_calls,
+            turn=turn.number,
+            text=final_text(messages),
+            model=(said[-1].model if said else None) or conversation.model,
+            stop_reason=turn.stop_reason or "",
+            usage=turn.usage,
+            unknown_requests=turn.unknown_requests,
+            tool_calls=tool_calls(messages[1:]),
+            continued=continued,
         )
 
-    async def _ask(self, conversation: Conversation, max_tokens: int, info: RequestInfo) -> ClaudeResponse:
-        """Commit what is to be asked, ask it, commit the answer."""
-        conversation.request_sent()
-        await self._commit(conversation)
-        request = ClaudeRequest(
-            model=conversation.model,
-            max_tokens=max_tokens,
-            system=conversation.system_prompt,
-            messages=Transcript(conversation.messages).turns,
-            tools=tuple(self._offered()),
+
+def _check_same(command: SendMessage, send: Send, known: PendingSend | RecordedTurn) -> None:
+    """Raises `IdempotencyKeyReused` where the key was given with something else."""
+    fingerprint = known.send.fingerprint if isinstance(known, PendingSend) else known.fingerprint
+    elsewhere = command.conversation_id not in {None, known.conversation_id}
+    if fingerprint != send.fingerprint or elsewhere:
+        raise IdempotencyKeyReused(
+            "this idempotency_key was given with another message, conversation or options before: a new message "
+            "needs a key of its own"
         )
-        try:
-            answer = await self._request(request, conversation, info)
-        except ClaudeFailure as failure:
-            conversation.request_failed(failure, max_failures=self._policy.max_failures)
-            await self._settle(conversation)
-            raise
-        except BaseException:  # a cancellation, or a fault of ours: nobody waits for the answer now
-            conversation.request_cancelled()
-            await self._settle(conversation)
-            raise
-        conversation.response_received(answer.message)
-        await self._commit(conversation)
-        return answer
-
-    async def _request(self, request: ClaudeRequest, conversation: Conversation, info: RequestInfo) -> ClaudeResponse:
-        span = self._telemetry.span(
-            "claude",
-            "claude.request",
-            parent=info.parent,
-            attributes={
-                attributes.GEN_AI_OPERATION: "chat",
-                attributes.PROVIDER: "anthropic",
-                attributes.REQUEST_MODEL: request.model,
-                attributes.CONVERSATION: conversation.id,
-            },
-        )
-        around = current_operation.set(span.context)
-        try:
-            with span.active():
-                answer = await self._claude.create_message(request)
-        except ClaudeFailure as failure:
-            self._record_error(failure, request, conversation)
-            span.end("failed", _error_type(failure))
-            raise
-        except BaseException as error:
-            cancelled = isinstance(error, asyncio.CancelledError)
-            span.end("cancelled" if cancelled else "failed", None if cancelled else type(error).__name__)
-            raise
-        finally:
-            current_operation.reset(around)
-        span.set(attributes.RESPONSE_MODEL, answer.message.model or request.model)
-        span.set(attributes.INPUT_TOKENS, answer.usage.prompt_tokens)  # the conventions want the cache's in it
-        span.set(attributes.OUTPUT_TOKENS, answer.usage.output_tokens)
-        span.set(attributes.CACHE_READ_TOKENS, answer.usage.cache_read_tokens)
-        span.set(attributes.CACHE_WRITE_TOKENS, answer.usage.cache_write_tokens)
-        span.end("completed")
-        return answer
-
-    def _record_error(self, failure: ClaudeFailure, request: ClaudeRequest, conversation: Conversation) -> None:
-        known: dict[str, AttributeValue] = {
-            attributes.EXCEPTION_TYPE: attributes.exception_type(failure),
-            attributes.GEN_AI_OPERATION: "chat",
-            attributes.PROVIDER: "anthropic",
-            attributes.REQUEST_MODEL: request.model,
-            attributes.CONVERSATION: conversation.id,
-        }
-        if failure.request_id is not None:
-            known[attributes.CLAUDE_REQUEST_ID] = failure.request_id
-        self._telemetry.record_error(_error_type(failure), known)
-
-    def _offered(self) -> ToolRegistry:
-        return ToolRegistry(tool for tool in self._tools if tool.for_claude and tool.annotations.read_only)
-
-    async def _use_tools(self, uses: Sequence[ToolUse], conversation: Conversation, info: RequestInfo) -> None:
-        """Run them side by side; commit each answer when it is there."""
-        running = [asyncio.create_task(self._use_tool(use, info)) for use in uses]
-        try:
-            for answer in asyncio.as_completed(running):
-                conversation.add_tool_answer(await answer)
-                await self._commit(conversation)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-
-    async def _use_tool(self, use: ToolUse, info: RequestInfo) -> ToolAnswer:
-        """One tool call by Claude; what he may not call is recorded and answered, not run."""
-        inner = replace(info, operation="execute_tool")
-        try:
-            result = await self._tool_handler.call(CallTool(use.name, use.input), inner, self._offered())
-        except UnknownTool:
-            return ToolAnswer(use.id, f"there is no tool {use.name[:200]!r} in this conversation", is_error=True)
-        return ToolAnswer(use.id, result.text, is_error=result.is_error)
-
-    async def _commit(self, conversation: Conversation) -> None:
-        events, fence = conversation.uncommitted_events, conversation.fence
-        try:
-            await self._conversations.save(conversation)
-        finally:
-            if conversation.fence > fence:  # a save that is cancelled may have gone through
-                self._publisher.publish(events)
-
-    async def _settle(self, conversation: Conversation) -> None:
-        """Commit that a request ended badly; a commit that fails must not hide why.
-
-        What storage then still calls Waiting, a second cancellation's case too, the next send recovers.
-        """
-        with suppress(StorageUnavailable, ConversationBusy):
-            await self._commit(conversation)
-
-    @asynccontextmanager
-    async def _lock(self, conversation_id: str) -> AsyncGenerator[None]:
-        """One turn at a time in one conversation; a lock goes with its last user."""
-        lock, users = self._locks.get(conversation_id, (asyncio.Lock(), 0))
-        self._locks[conversation_id] = lock, users + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks.pop(conversation_id)
-            if users > 1:
-                self._locks[conversation_id] = lock, users - 1
 
 
-def _error_type(failure: ClaudeFailure) -> str:
-    return str(failure.status or failure.error_type)
+def _turn(conversation: Conversation) -> Turn:
+    if conversation.turn is None:
+        msg = "the conversation has no turn"
+        raise RuntimeError(msg)
+    return conversation.turn

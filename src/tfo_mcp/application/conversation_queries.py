@@ -11,7 +11,7 @@ from tfo_mcp.application.excerpts import Excerpt, excerpt_from
 from tfo_mcp.application.pages import Page, Place
 from tfo_mcp.application.ports import ConversationCatalog
 from tfo_mcp.domain.catalog import MOST_WORDS, CatalogPlace, ConversationSummary, words_of
-from tfo_mcp.domain.conversation import ConversationState
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ConversationNotFound, InvalidSearch, MessageNotFound, UnknownCursor
 from tfo_mcp.domain.identifiers import parse_conversation_id
 

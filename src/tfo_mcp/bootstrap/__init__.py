@@ -19,13 +19,9 @@ from tfo_mcp.application.commands import (
     CallTool,
     CloseSession,
     ConfirmInitialized,
-    ForkConversation,
     InitializeSession,
-    SendMessage,
     SetLogLevel,
 )
-from tfo_mcp.application.conversation_handler import ConversationHandler, TurnPolicy
-from tfo_mcp.application.conversation_queries import ConversationQueries, GetConversation, ListConversations
 from tfo_mcp.application.health import Health
 from tfo_mcp.application.log_handler import LogHandler
 from tfo_mcp.application.queries import (
@@ -43,9 +39,9 @@ from tfo_mcp.application.queries import (
     ToolQueries,
     ping,
 )
-from tfo_mcp.application.record_handler import RecordHandler
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
+from tfo_mcp.bootstrap.conversations import Conversations
 from tfo_mcp.bootstrap.tools import Toolbox
 from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable
@@ -59,8 +55,6 @@ from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import release_logs, report_unforeseen
 from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
 from tfo_mcp.infrastructure.persistence.catalog import SqlConversationCatalog
-from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
-from tfo_mcp.infrastructure.persistence.forks import SqlConversationForks
 from tfo_mcp.infrastructure.persistence.migrations import AUDIT
 from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
@@ -128,7 +122,6 @@ class Server:
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
-        conversations = SqlConversationRepository(self._storage)
         self._audit_storage = Storage(settings.storage.audit, AUDIT)
         self._audit = SqlAuditTrail(self._audit_storage, max_rows=settings.storage.max_audit_rows)
         self._claude = AnthropicClaude(
@@ -175,23 +168,16 @@ class Server:
             limits=ToolLimits(timeout=settings.mcp.tool_timeout, max_result_size=settings.mcp.max_result_size),
             report=self._report,
         )
-        conversation_handler = ConversationHandler(
-            conversations,
+        conversations = Conversations(
+            settings,
+            self._storage,
+            catalog,
             self._claude,
-            tools,
+            self._toolbox.for_claude(tools),
             tool_handler,
-            telemetry=self._telemetry,
             publisher=publisher,
-            policy=TurnPolicy(
-                default_model=settings.claude.default_model,
-                max_tokens=settings.claude.max_tokens,
-                max_failures=settings.claude.max_failures,
-                max_steps=settings.claude.max_steps,
-                timeout=settings.claude.turn_timeout,
-            ),
+            telemetry=self._telemetry,
         )
-        record_handler = RecordHandler(SqlConversationForks(self._storage), publisher)
-        conversation_queries = ConversationQueries(catalog)
         page_size, timeout = settings.mcp.page_size, settings.mcp.tool_timeout
         tool_queries = ToolQueries(tools, page_size=page_size)
         resource_queries = ResourceQueries(resources, page_size=page_size, timeout=timeout)
@@ -205,10 +191,7 @@ class Server:
                 Ping: Endpoint(ping, guarded=False),
                 ListTools: Endpoint(tool_queries.list_tools),
                 CallTool: Endpoint(tool_handler.call),
-                SendMessage: Endpoint(conversation_handler.send),
-                ForkConversation: Endpoint(record_handler.fork),
-                ListConversations: Endpoint(conversation_queries.find),
-                GetConversation: Endpoint(conversation_queries.get),
+                **conversations.endpoints(),
                 ListResources: Endpoint(resource_queries.list_resources),
                 ListResourceTemplates: Endpoint(resource_queries.list_templates),
                 ReadResource: Endpoint(resource_queries.read),

@@ -69,6 +69,16 @@ class Toolbox:
             *conversation_record_tools(max_page_bytes=settings.tools.max_page_bytes),
         ]
 
+    def for_claude(self, tools: ToolRegistry) -> ToolRegistry:
+        """Those of `tools` that Claude may use in a turn: `claude.allow_tools`, or those that only read."""
+        allowed = self._settings.claude.allow_tools
+        offered = [tool for tool in tools if tool.for_claude]
+        if allowed is None:
+            return ToolRegistry(tool for tool in offered if tool.annotations.read_only)
+        if unknown := [name for name in allowed if name not in {tool.name for tool in offered}]:
+            _logger.warning("claude.allow_tools: no tool that Claude could use is called %s", ", ".join(unknown))
+        return ToolRegistry(tool for tool in offered if tool.name in allowed)
+
     async def warm_up(self) -> None:
         """Try the sandbox, so that the first command does not wait for that."""
         if self._settings.tools.execute_command.allow:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tfo_mcp.domain.conversation import ConversationState
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, Usage
 

@@ -32,6 +32,9 @@ DomainError
     ├── ConversationBusy           another send to it is under way
     ├── MessageNotFound            the conversation has no message at that position
     ├── InvalidSearch              no words to search for, too many, or a place that was not given out
+    ├── IdempotencyKeyReused
+    ├── ToolsNotAllowed            beyond `claude.allow_tools`
+    ├── BudgetExceeded             nothing was sent
     └── ClaudeFailure              the API refused or could not be reached
         └── ClaudeNotConfigured    no key
 ```
@@ -173,16 +176,18 @@ class ToolFailure(DomainError):
 
     Attributes:
         kept_in: the conversation that keeps the user's message, where it can be continued.
+        arrived: what Claude had said until then.
     """
 
     error_type = "tool_error"
     kept_in: str | None = None
+    arrived: str = ""
 
     def __str__(self) -> str:
         sentence = super().__str__()
-        if self.kept_in is None:
-            return sentence
-        return f"{sentence}; the message is kept, continue with conversation_id {self.kept_in!r}"
+        if self.kept_in is not None:
+            sentence = f"{sentence}; the message is kept, continue with conversation_id {self.kept_in!r}"
+        return f"{sentence}\n\nUntil then Claude had said:\n{self.arrived}" if self.arrived else sentence
 
 
 class InvalidArguments(ToolFailure):
@@ -295,6 +300,40 @@ class InvalidSearch(ToolFailure):
     error_type = "invalid_search"
 
 
+class IdempotencyKeyReused(ToolFailure):
+    """The key was given with another message before, or its turn cannot be continued any more."""
+
+    error_type = "idempotency_key_reused"
+
+
+class ToolsNotAllowed(ToolFailure):
+    """Claude may not use a tool that the caller wants him to use."""
+
+    error_type = "tools_not_allowed"
+
+    def __init__(self, unknown: Sequence[str], allowed: Sequence[str]) -> None:
+        names = ", ".join(repr(name[:100]) for name in unknown[:5])
+        there_are = ", ".join(allowed) if allowed else "none"
+        super().__init__(f"Claude may not use {names} here; the tools that he may use are: {there_are}")
+
+
+class BudgetExceeded(ToolFailure):
+    """What is about to be sent would take more tokens than `claude.budget` has left; nothing was sent.
+
+    Attributes:
+        period: of which the budget is.
+    """
+
+    error_type = "budget_exceeded"
+
+    def __init__(self, period: str, limit: int, used: int, needed: int) -> None:
+        super().__init__(
+            f"claude.budget.{period} is {limit} tokens, {used} are used, and the next request needs about {needed}: "
+            "nothing was sent"
+        )
+        self.period = period
+
+
 class ClaudeFailure(ToolFailure):
     """The Messages API refused the request or could not be reached.
 
@@ -304,17 +343,25 @@ class ClaudeFailure(ToolFailure):
         request_id: the API's own id of the request, where it gave one.
         counts: whether it counts towards `claude.max_failures` (DESIGN §4: an expired key must not
             close people's conversations).
+        may_have_cost: whether the API may have counted tokens that nobody here knows of.
     """
 
     error_type = "claude_error"
 
     def __init__(
-        self, message: str, *, status: int | None = None, request_id: str | None = None, counts: bool = False
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        counts: bool = False,
+        may_have_cost: bool = False,
     ) -> None:
         super().__init__(message if request_id is None else f"{message} (request id {request_id})")
         self.status = status
         self.request_id = request_id
         self.counts = counts
+        self.may_have_cost = may_have_cost
 
 
 class ClaudeNotConfigured(ClaudeFailure):

@@ -6,6 +6,7 @@ nothing is made anew for it, however long the conversation is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,17 @@ _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 """The types of blocks that no assistant's message may end with."""
 
 
+_BYTES_A_TOKEN = 3
+_BYTES_A_TOKEN_OF_A_FILE = 25
+"""UTF-8 bytes that are counted as a token where nobody has counted; base64 of a picture or a document has more."""
+
+
 class Transcript:
     """The turns so far.
+
+    Attributes:
+        size: bytes of their blocks as JSON.
+        tokens: an estimate of how many they have.
 
     Left out is what the API refuses: texts that say nothing, messages that are empty, a thought at the end of
     an assistant's message, as one has that was cut while Claude was thinking. Neighbours of one role become one
@@ -25,6 +35,8 @@ class Transcript:
     """
 
     def __init__(self, messages: Iterable[Message] = ()) -> None:
+        self.size = 0
+        self.tokens = 0
         self._turns: list[dict[str, Any]] = []
         self._calls: dict[str, int] = {}
         for message in messages:
@@ -42,6 +54,8 @@ class Transcript:
             content.pop()
         if not content:
             return
+        for block in content:
+            self._count(block)
         if self._turns and self._turns[-1]["role"] == message.role:
             self._turns[-1]["content"] += content
         else:
@@ -51,6 +65,12 @@ class Transcript:
                 self._calls[call.id] = len(self._calls)
         else:
             self._turns[-1]["content"].sort(key=self._place)
+
+    def _count(self, block: Mapping[str, Any]) -> None:
+        size = len(json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        is_file = block["type"] in {"image", "document"} and block.get("source", {}).get("type") == "base64"
+        self.size += size
+        self.tokens += -(-size // (_BYTES_A_TOKEN_OF_A_FILE if is_file else _BYTES_A_TOKEN))
 
     def _place(self, block: Mapping[str, Any]) -> float:
         """Where `block` belongs in the user's turn; the sort is stable."""

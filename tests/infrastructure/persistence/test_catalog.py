@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfo_mcp.domain.catalog import CatalogPlace, ConversationSummary, title_of, words_of
-from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
 from tfo_mcp.domain.message import Message, OpaqueBlock, Text, ToolAnswer, ToolUse
 from tfo_mcp.infrastructure.persistence.catalog import SqlConversationCatalog

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ConversationNotFound, MessageNotFound
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id

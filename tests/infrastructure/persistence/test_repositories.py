@@ -13,7 +13,8 @@ import pytest
 
 from support.fakes import InMemoryConversations, InMemorySessions
 from tfo_mcp.application.ports import ConversationRepository, SessionRepository
-from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ClaudeFailure, ConversationBusy
 from tfo_mcp.domain.identifiers import new_conversation_id
 from tfo_mcp.domain.message import Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage

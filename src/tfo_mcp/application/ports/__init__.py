@@ -16,6 +16,7 @@ from tfo_mcp.application.ports.records import (
     ConversationRepository,
     EventPublisher,
     Intent,
+    RecordedTurn,
     SessionRepository,
 )
 from tfo_mcp.application.ports.server import (
@@ -53,6 +54,7 @@ __all__ = [
     "HealthSource",
     "Intent",
     "ModelInfo",
+    "RecordedTurn",
     "SchemaCompiler",
     "SessionRepository",
     "Span",

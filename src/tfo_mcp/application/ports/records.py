@@ -8,12 +8,14 @@ from typing import Any, Protocol
 
 from tfo_mcp.application.ports.telemetry import TraceContext
 from tfo_mcp.domain.catalog import CatalogPlace, ConversationPage, ConversationSummary
-from tfo_mcp.domain.conversation import Conversation, ConversationState
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.fork import Fork
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.session import Session
+from tfo_mcp.domain.turn import PendingSend, Send, Turn
 
 
 class EventPublisher(Protocol):
@@ -32,24 +34,67 @@ class SessionRepository(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedTurn:
+    """Where the turn stands that has a certain idempotency key, and what its sender had asked for."""
+
+    conversation_id: ConversationId
+    number: int
+    fingerprint: str
+
+
 class ConversationRepository(Protocol):
-    """Conversations on disk."""
+    """Conversations on disk, and the sends that wait to become turns of them.
 
-    async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
-        """The principal's conversation with all its messages, or None.
+    Every method raises `StorageUnavailable` where the database cannot be opened, read or written.
+    """
 
-        Raises:
-            StorageUnavailable: the database cannot be opened or read.
-        """
+    async def get(
+        self, conversation_id: ConversationId, principal: str, known: Conversation | None = None
+    ) -> Conversation | None:
+        """The principal's conversation with all its messages, or None; `known` itself, where nothing has changed."""
         ...
 
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
-        """Commit row, new messages and events in one transaction; returns the events.
+        """Commit row, new messages, turn, ledger and events in one transaction; returns the events.
 
         Raises:
             ConversationBusy: the fence has moved: somebody else appended meanwhile.
-            StorageUnavailable: the database cannot be opened or written.
         """
+        ...
+
+    async def accept(
+        self, conversation_id: ConversationId, principal: str, holder: str, send: Send, created: Conversation | None
+    ) -> PendingSend | RecordedTurn:
+        """Commit `send` as the last that waits, with `created` where it begins a conversation.
+
+        Where its idempotency key is known already, nothing is committed, and what has the key is returned: a turn,
+        or a send that still waits.
+        """
+        ...
+
+    async def ahead_of(self, pending: PendingSend) -> Sequence[PendingSend]:
+        """What was accepted for the same conversation before `pending` and is no turn yet, in order."""
+        ...
+
+    async def adopt(self, pending: PendingSend, holder: str) -> bool:
+        """Let another process wait with `pending`, whose holder is dead; whether it was still there to be taken."""
+        ...
+
+    async def withdraw(self, pending: PendingSend) -> None:
+        """Forget a send that is no turn yet, and the conversation that it was to begin, where it is empty."""
+        ...
+
+    async def turn(self, conversation_id: ConversationId, number: int) -> tuple[Turn, int | None] | None:
+        """One turn, and the position where the next one begins; None for the latter where it is the last."""
+        ...
+
+    async def begun_tools(self, conversation_id: ConversationId) -> frozenset[str]:
+        """The ids of the calls by Claude of tools that must not run twice and began to run."""
+        ...
+
+    async def tokens_since(self, principal: str, since: float) -> int:
+        """What the principal's requests to Claude took that were sent at `since` or later, as far as it is known."""
         ...
 
 

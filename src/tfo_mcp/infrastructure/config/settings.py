@@ -74,6 +74,23 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = 1.8
 
 
+_Budget = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+
+
+class BudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    turn: Annotated[
+        _Budget | None,
+        Meta(
+            description="Tokens, from the cache or not, that one turn may take; what would take more is not sent. "
+            "Not set: no limit."
+        ),
+    ] = None
+    conversation: Annotated[_Budget | None, Meta(description="The same of one conversation. Not set: no limit.")] = None
+    day: Annotated[
+        _Budget | None, Meta(description="The same of all conversations within a day in UTC. Not set: no limit.")
+    ] = None
+
+
 class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     api_key: Annotated[
         Secret,
@@ -99,6 +116,22 @@ class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         int, Meta(ge=1, le=100, description="Failed requests in a row that close a conversation.")
     ] = 5
     max_steps: Annotated[int, Meta(ge=1, le=1000, description="Requests to Claude within one turn, at most.")] = 20
+    max_turn_tokens: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="Tokens that Claude may write within one turn.")
+    ] = 100_000
+    allow_tools: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] | None,
+        Meta(
+            title="a list of names of tools",
+            description="Tools of this server that Claude may use in a turn, at most; a send may ask for fewer. Not "
+            "set: those that only read. `[]`: none.",
+        ),
+    ] = None
+    history_cache_bytes: Annotated[
+        int,
+        Meta(ge=0, le=64 * _GIB, description="Bytes of conversations that are kept in memory between their turns."),
+    ] = 64 * _MIB
+    budget: BudgetSettings = BudgetSettings()
 
 
 class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -198,6 +231,11 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def database(self) -> Path:
         """The file of sessions, conversations and events."""
         return self.folder / "tfo-mcp.db"
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks of conversations that are worked on."""
+        return self.folder / "locks"
 
     @property
     def audit(self) -> Path:

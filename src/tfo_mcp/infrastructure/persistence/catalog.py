@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.domain.catalog import CatalogPlace, ConversationPage, ConversationSummary, words_of
-from tfo_mcp.domain.conversation import ConversationState
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Usage
-from tfo_mcp.infrastructure.persistence.conversations import message_of
+from tfo_mcp.infrastructure.persistence.conversation_rows import message_of
 from tfo_mcp.infrastructure.persistence.search import said_in
 from tfo_mcp.infrastructure.persistence.storage import Storage
 

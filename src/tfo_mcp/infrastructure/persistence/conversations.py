@@ -1,23 +1,35 @@
-"""Conversations in the SQL database."""
+"""Conversations in the SQL database: each change is one append, in one transaction, behind a fence."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import fields as dataclass_fields
 from typing import TYPE_CHECKING, Any
 
-from tfo_mcp.domain.conversation import Conversation, ConversationRecord, ConversationState
+from tfo_mcp.application.ports import RecordedTurn
+from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import ConversationBusy
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
-from tfo_mcp.domain.message import Message, Usage, block_from_json
+from tfo_mcp.domain.turn import PendingSend, Send, Turn
+from tfo_mcp.infrastructure.persistence.conversation_rows import (
+    call_row,
+    conversation_row,
+    message_of,
+    message_row,
+    open_call_of,
+    pending_of,
+    pending_row,
+    record_of,
+    turn_of,
+    turn_row,
+)
 from tfo_mcp.infrastructure.persistence.rows import event_row
 from tfo_mcp.infrastructure.persistence.search import index_messages
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy import RowMapping
+    from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 
@@ -27,17 +39,19 @@ class SqlConversationRepository:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
-        """The principal's conversation with all its messages, or None.
+    async def get(
+        self, conversation_id: ConversationId, principal: str, known: Conversation | None = None
+    ) -> Conversation | None:
+        """The principal's conversation with all its messages, or None; `known` itself, where nothing has changed.
 
         Raises:
             StorageUnavailable: the database cannot be opened or read.
         """
         async with self._storage.read() as connection:
-            return await _load(connection, conversation_id, principal)
+            return await _load(connection, conversation_id, principal, known)
 
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
-        """Commit row, new messages and events in one transaction; returns the events.
+        """Commit row, new messages, turn, ledger and events in one transaction; returns the events.
 
         The conversation must not change meanwhile. Whatever happens, cancellation included, it counts as
         committed if and only if the database has it.
@@ -52,24 +66,156 @@ class SqlConversationRepository:
 
         return await self._storage.write(work, conversation.mark_committed)
 
+    async def accept(
+        self, conversation_id: ConversationId, principal: str, holder: str, send: Send, created: Conversation | None
+    ) -> PendingSend | RecordedTurn:
+        """Commit `send` as the last that waits, with `created` where it begins a conversation.
 
-async def _load(connection: AsyncConnection, conversation_id: str, principal: str) -> Conversation | None:
+        Where its idempotency key is known already, nothing is committed, and what has the key is returned: a turn,
+        or a send that still waits.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or written; nothing is accepted.
+        """
+        found: list[PendingSend | RecordedTurn] = []
+
+        async def work(connection: AsyncConnection) -> None:
+            known = await _by_key(connection, principal, send.idempotency_key)
+            if known is None:
+                if created is not None:
+                    await _append(connection, created)
+                known = await _wait_in_line(connection, conversation_id, principal, holder, send)
+            found.append(known)
+
+        await self._storage.write(work, lambda: None)
+        return found[0]
+
+    async def ahead_of(self, pending: PendingSend) -> Sequence[PendingSend]:
+        """What was accepted for the same conversation before `pending` and is no turn yet, in order.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        from sqlalchemy import select
+
+        from tfo_mcp.infrastructure.persistence.schema import pending_sends
+
+        columns = pending_sends.c
+        earlier = (columns.conversation_id == pending.conversation_id) & (columns.id < pending.id)
+        async with self._storage.read() as connection:
+            rows = await connection.execute(select(pending_sends).where(earlier).order_by(columns.id))
+            return [pending_of(row) for row in rows.mappings()]
+
+    async def adopt(self, pending: PendingSend, holder: str) -> bool:
+        """Let another process wait with `pending`, whose holder is dead; whether it was still there to be taken.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or written.
+        """
+        from sqlalchemy import update
+
+        from tfo_mcp.infrastructure.persistence.schema import pending_sends
+
+        adopted: list[bool] = []
+        columns = pending_sends.c
+        same = (columns.id == pending.id) & (columns.holder == pending.holder)
+
+        async def work(connection: AsyncConnection) -> None:
+            moved = await connection.execute(update(pending_sends).where(same).values(holder=holder))
+            adopted.append(moved.rowcount == 1)
+
+        await self._storage.write(work, lambda: None)
+        return adopted[0]
+
+    async def withdraw(self, pending: PendingSend) -> None:
+        """Forget a send that is no turn yet, and the conversation that it was to begin, where it is empty.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or written; it stays, and is delivered with the next.
+        """
+
+        async def work(connection: AsyncConnection) -> None:
+            await _forget(connection, pending)
+
+        await self._storage.write(work, lambda: None)
+
+    async def turn(self, conversation_id: ConversationId, number: int) -> tuple[Turn, int | None] | None:
+        """One turn, and the position where the next one begins; None for the latter where it is the last.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        from sqlalchemy import select
+
+        from tfo_mcp.infrastructure.persistence.schema import turns
+
+        columns = turns.c
+        wanted = select(turns).where(
+            columns.conversation_id == conversation_id, columns.number.in_((number, number + 1))
+        )
+        async with self._storage.read() as connection:
+            rows = (await connection.execute(wanted.order_by(columns.number))).mappings().all()
+        if not rows or rows[0]["number"] != number:
+            return None
+        return turn_of(rows[0]), rows[1]["first_position"] if len(rows) > 1 else None
+
+    async def begun_tools(self, conversation_id: ConversationId) -> frozenset[str]:
+        """The ids of the calls by Claude of tools that must not run twice and began to run.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        from sqlalchemy import select
+
+        from tfo_mcp.infrastructure.persistence.schema import tool_starts
+
+        wanted = select(tool_starts.c.tool_use_id).where(tool_starts.c.conversation_id == conversation_id)
+        async with self._storage.read() as connection:
+            return frozenset((await connection.execute(wanted)).scalars())
+
+    async def tokens_since(self, principal: str, since: float) -> int:
+        """What the principal's requests to Claude took that were sent at `since` or later, as far as it is known.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or read.
+        """
+        from sqlalchemy import func, select
+
+        from tfo_mcp.infrastructure.persistence.schema import claude_requests
+
+        columns = claude_requests.c
+        parts = (columns.input_tokens, columns.output_tokens, columns.cache_read_tokens, columns.cache_write_tokens)
+        total = sum((func.coalesce(func.sum(part), 0) for part in parts[1:]), func.coalesce(func.sum(parts[0]), 0))
+        wanted = select(total).where(columns.principal == principal, columns.started_at >= since)
+        async with self._storage.read() as connection:
+            return int((await connection.execute(wanted)).scalar_one())
+
+
+async def _load(
+    connection: AsyncConnection, conversation_id: str, principal: str, known: Conversation | None
+) -> Conversation | None:
     from sqlalchemy import select
 
-    from tfo_mcp.infrastructure.persistence.schema import conversations, messages
+    from tfo_mcp.infrastructure.persistence.schema import claude_requests, conversations, messages, turns
 
-    found = await connection.execute(
-        select(conversations).where(conversations.c.id == conversation_id, conversations.c.principal == principal)
-    )
-    row = found.mappings().one_or_none()
+    wanted = select(conversations).where(conversations.c.id == conversation_id, conversations.c.principal == principal)
+    row = (await connection.execute(wanted)).mappings().one_or_none()
     if row is None:
         return None
-    history = await connection.execute(
-        select(messages).where(messages.c.conversation_id == conversation_id).order_by(messages.c.position)
-    )
-    fields: dict[str, Any] = {field.name: row[field.name] for field in dataclass_fields(ConversationRecord)}
-    fields["state"] = ConversationState(row["state"])
-    return Conversation(ConversationRecord(**fields), [message_of(message) for message in history.mappings()])
+    record = record_of(row)
+    if known is not None and known.fence == record.fence and known.is_committed:
+        return known
+    history = select(messages).where(messages.c.conversation_id == conversation_id).order_by(messages.c.position)
+    said = [message_of(message) for message in (await connection.execute(history)).mappings()]
+    turn = call = None
+    if record.turns:
+        last = select(turns).where(turns.c.conversation_id == conversation_id, turns.c.number == record.turns)
+        turn = turn_of((await connection.execute(last)).mappings().one())
+    if record.open_request is not None:
+        ledger = claude_requests.c
+        sent = (ledger.conversation_id == conversation_id) & (ledger.number == record.open_request)
+        call = open_call_of((await connection.execute(select(claude_requests).where(sent))).mappings().one())
+    return Conversation(record, said, turn, call)
 
 
 async def _append(connection: AsyncConnection, conversation: Conversation) -> None:
@@ -78,8 +224,7 @@ async def _append(connection: AsyncConnection, conversation: Conversation) -> No
 
     from tfo_mcp.infrastructure.persistence.schema import conversations, events, messages
 
-    row = asdict(conversation.record())
-    row["state"] = conversation.state.value
+    row = conversation_row(conversation.record())
     try:
         if conversation.fence == 0:
             await connection.execute(insert(conversations).values(row))
@@ -96,41 +241,82 @@ async def _append(connection: AsyncConnection, conversation: Conversation) -> No
             ]
             await connection.execute(insert(messages), added)
             await index_messages(connection, conversation.id, conversation.principal, conversation.uncommitted)
+        await _append_changes(connection, conversation)
     except IntegrityError as error:  # the row, or a message at that position, is there already
         raise ConversationBusy(conversation.id) from error
     if conversation.uncommitted_events:
         await connection.execute(insert(events), [event_row(event) for event in conversation.uncommitted_events])
 
 
-def message_row(conversation_id: str, principal: str, position: int, message: Message) -> dict[str, Any]:
-    """A row of `messages`."""
-    usage = message.usage
-    return {
-        "conversation_id": conversation_id,
-        "position": position,
-        "principal": principal,
-        "role": message.role,
-        "content": [block.to_json() for block in message.content],
-        "model": message.model,
-        "stop_reason": message.stop_reason,
-        "input_tokens": usage and usage.input_tokens,
-        "output_tokens": usage and usage.output_tokens,
-        "cache_read_tokens": usage and usage.cache_read_tokens,
-        "cache_write_tokens": usage and usage.cache_write_tokens,
-        "created_at": message.created_at,
-    }
+async def _append_changes(connection: AsyncConnection, conversation: Conversation) -> None:
+    from sqlalchemy import delete, insert
+
+    from tfo_mcp.infrastructure.persistence.schema import claude_requests, pending_sends, tool_starts, turns
+
+    changes, principal = conversation.changes, conversation.principal
+    if changes.turn and conversation.turn is not None:
+        await _put(connection, turns, turn_row(conversation.id, principal, conversation.turn))
+    for call in changes.calls.values():
+        await _put(connection, claude_requests, call_row(conversation.id, principal, call))
+    if changes.begun_sends:
+        await connection.execute(delete(pending_sends).where(pending_sends.c.id.in_(changes.begun_sends)))
+    if changes.begun_tools:
+        common = {"conversation_id": conversation.id, "principal": principal, "started_at": time.time()}
+        begun = [{**common, "tool_use_id": tool_use_id} for tool_use_id in changes.begun_tools]
+        await connection.execute(insert(tool_starts), begun)
 
 
-def message_of(row: RowMapping) -> Message:
-    """The message that a row of `messages` holds."""
-    usage = None
-    if row["input_tokens"] is not None:
-        usage = Usage(row["input_tokens"], row["output_tokens"], row["cache_read_tokens"], row["cache_write_tokens"])
-    return Message(
-        role=row["role"],
-        content=tuple(block_from_json(block) for block in row["content"]),
-        usage=usage,
-        model=row["model"],
-        stop_reason=row["stop_reason"],
-        created_at=row["created_at"],
+async def _put(connection: AsyncConnection, table: Table, row: dict[str, Any]) -> None:
+    """Insert `row`, or bring the one that has its number up to it; in words that every database has."""
+    from sqlalchemy import insert, update
+
+    same = (table.c.conversation_id == row["conversation_id"]) & (table.c.number == row["number"])
+    if (await connection.execute(update(table).where(same).values(row))).rowcount == 0:
+        await connection.execute(insert(table).values(row))
+
+
+async def _by_key(connection: AsyncConnection, principal: str, key: str | None) -> PendingSend | RecordedTurn | None:
+    from sqlalchemy import select
+
+    from tfo_mcp.infrastructure.persistence.schema import pending_sends, turns
+
+    if key is None:
+        return None
+    wanted = select(turns).where(turns.c.principal == principal, turns.c.idempotency_key == key)
+    row = (await connection.execute(wanted)).mappings().one_or_none()
+    if row is not None:
+        return RecordedTurn(ConversationId(row["conversation_id"]), row["number"], row["fingerprint"])
+    waiting = select(pending_sends).where(
+        pending_sends.c.principal == principal, pending_sends.c.idempotency_key == key
     )
+    row = (await connection.execute(waiting)).mappings().one_or_none()
+    return None if row is None else pending_of(row)
+
+
+async def _wait_in_line(
+    connection: AsyncConnection, conversation_id: ConversationId, principal: str, holder: str, send: Send
+) -> PendingSend:
+    from sqlalchemy import insert
+
+    from tfo_mcp.infrastructure.persistence.schema import pending_sends
+
+    row = {**pending_row(conversation_id, principal, holder, send), "accepted_at": time.time()}
+    added = await connection.execute(insert(pending_sends).values(row))
+    key = added.inserted_primary_key
+    assert key is not None  # noqa: S101  # one row was inserted
+    return PendingSend(id=key[0], conversation_id=conversation_id, principal=principal, holder=holder, send=send)
+
+
+async def _forget(connection: AsyncConnection, pending: PendingSend) -> None:
+    from sqlalchemy import delete, exists, select
+
+    from tfo_mcp.infrastructure.persistence.schema import conversations, events, messages, pending_sends
+
+    await connection.execute(delete(pending_sends).where(pending_sends.c.id == pending.id))
+    mine = conversations.c.id == pending.conversation_id
+    said = exists().where(messages.c.conversation_id == conversations.c.id)
+    waiting = exists().where(pending_sends.c.conversation_id == conversations.c.id)
+    empty = select(conversations.c.id).where(mine, ~said, ~waiting)
+    if (await connection.execute(empty)).first() is not None:
+        await connection.execute(delete(events).where(events.c.aggregate_id == pending.conversation_id))
+        await connection.execute(delete(conversations).where(mine))

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfo_mcp.domain.conversation import ConversationState
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ConversationNotFound, MessageNotFound
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.fork import Fork, closing_answers
 from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
 from tfo_mcp.domain.message import Message
-from tfo_mcp.infrastructure.persistence.conversations import message_of, message_row
+from tfo_mcp.infrastructure.persistence.conversation_rows import message_of, message_row
 from tfo_mcp.infrastructure.persistence.rows import event_row
 from tfo_mcp.infrastructure.persistence.storage import Storage
 

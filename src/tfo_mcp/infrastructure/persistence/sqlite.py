@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -18,24 +17,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.infrastructure.persistence.file_lock import try_lock
 from tfo_mcp.infrastructure.persistence.migrations import History
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 _BUSY_TIMEOUT = 5.0
 _LOCK_TIMEOUT = 10.0
@@ -202,7 +189,7 @@ def _locked(path: Path) -> Generator[None]:
         deadline = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:
-                _try_lock(descriptor)
+                try_lock(descriptor)
                 break
             except (BlockingIOError, PermissionError):  # Windows says the latter
                 if time.monotonic() > deadline:

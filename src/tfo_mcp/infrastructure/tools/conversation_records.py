@@ -11,7 +11,7 @@ from tfo_mcp.application.conversation_views import View, as_json, beginning, siz
 from tfo_mcp.application.excerpts import Excerpt
 from tfo_mcp.application.pages import Page
 from tfo_mcp.domain.catalog import ConversationSummary
-from tfo_mcp.domain.conversation import ConversationState
+from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.fork import Fork
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tfo_mcp.application.commands import SendMessage
-from tfo_mcp.application.conversation_handler import Turn
+from tfo_mcp.application.conversation_handler import TurnResult
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
 
 _NO_KEY = " It needs an Anthropic API key, and none is configured: calls fail until there is one."
@@ -27,7 +27,8 @@ def conversation_tools(*, default_model: str, has_key: bool, max_message: int, t
             name="claude_conversation",
             title="Talk to Claude",
             description=(
-                "Send a message to Claude and get the answer. Claude may use this server's read-only tools for it. "
+                "Send a message to Claude and get the answer. Claude may use those of this server's tools for it that "
+                "are allowed to him. "
                 "The conversation is kept: pass the conversation_id of an earlier answer to continue there, "
                 "or leave it out to start a new one." + ("" if has_key else _NO_KEY)
             ),
@@ -74,6 +75,34 @@ def _input_schema(default_model: str, max_message: int) -> dict[str, Any]:
                 "description": "The most tokens that one answer of Claude may have.",
                 "minimum": 1,
             },
+            "tools": {
+                "type": "array",
+                "description": "Names of this server's tools that Claude may use for it. Left out: all that he may.",
+                "items": {"type": "string", "maxLength": 200},
+                "maxItems": 200,
+            },
+            "idempotency_key": {
+                "type": "string",
+                "description": (
+                    "A name for this message. Sent again with the same key it is not said twice: the answer is given "
+                    "again, or the turn goes on where it failed."
+                ),
+                "minLength": 1,
+                "maxLength": 200,
+            },
+            "effort": {
+                "type": "string",
+                "description": "How much effort Claude puts into it; not every model knows this.",
+                "enum": ["low", "medium", "high", "xhigh", "max"],
+            },
+            "thinking": {
+                "type": "boolean",
+                "description": "Whether Claude may think first, as far as he sees fit.",
+            },
+            "output_schema": {
+                "type": "object",
+                "description": "JSON Schema of an object: the answer is then JSON that fits it, given as `output`.",
+            },
         },
         "required": ["message"],
         "additionalProperties": False,
@@ -86,11 +115,19 @@ _OUTPUT_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "properties": {
         "conversation_id": {"type": "string"},
+        "turn": {"type": "integer", "minimum": 1, "description": "The turn's number in the conversation."},
         "text": {"type": "string"},
         "model": {"type": "string"},
-        "stop_reason": {"type": "string", "description": "The API's, or max_steps: Claude wanted still more tools."},
+        "stop_reason": {
+            "type": "string",
+            "description": (
+                "The API's, or the limit that ended the turn: max_steps, max_turn_tokens, timeout, budget. Such a "
+                "turn can be continued with another message."
+            ),
+        },
         "usage": {
             "type": "object",
+            "description": "What the API said that the whole turn took.",
             "properties": {
                 "input_tokens": _COUNT,
                 "output_tokens": _COUNT,
@@ -99,16 +136,32 @@ _OUTPUT_SCHEMA: Mapping[str, Any] = {
             },
             "required": ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"],
         },
+        "unknown_requests": {**_COUNT, "description": "Requests of which nobody knows all that they took."},
         "tool_calls": _COUNT,
+        "continued": {"type": "boolean", "description": "Whether an interrupted turn was brought to its end first."},
     },
-    "required": ["conversation_id", "text", "model", "stop_reason", "usage", "tool_calls"],
+    "required": [
+        "conversation_id",
+        "turn",
+        "text",
+        "model",
+        "stop_reason",
+        "usage",
+        "unknown_requests",
+        "tool_calls",
+        "continued",
+    ],
 }
 
 
 async def _send(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
     """The schema's properties are the command's fields, the output schema's those of the turn."""
-    turn: Turn = await context.dispatch(SendMessage(**arguments))
+    asked: dict[str, Any] = dict(arguments)
+    if "tools" in asked:
+        asked["tools"] = tuple(asked["tools"])
+    turn: TurnResult = await context.dispatch(SendMessage(**asked))
     stopped = "" if turn.stop_reason == "end_turn" else f", stopped by {turn.stop_reason}"
     # Clients that show text only must be able to continue the conversation too.
     text = f"{turn.text}\n\n[conversation_id: {turn.conversation_id}{stopped}]".lstrip()
-    return ToolResult(text, structured=asdict(turn))
+    late = turn.stop_reason == "timeout"
+    return ToolResult(text, structured=asdict(turn), is_error=late, timed_out=late)
