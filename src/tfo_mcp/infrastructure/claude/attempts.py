@@ -1,0 +1,99 @@
+"""Each attempt of a request: told to whoever listens, and not followed by a vain one."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from tfo_mcp.application.ports import AnswerListener, Attempt
+
+if TYPE_CHECKING:
+    from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
+    from httpx2 import Response
+
+_LONGEST_WAIT = 60.0
+"""Seconds of `retry-after` that a client would wait for; a longer wait is told, not slept."""
+
+SPEND_LIMITS = frozenset(
+    {"contract_spend_limit_reached", "enforced_spend_limit_reached", "linked_organization_spend_limit_reached"}
+)
+"""Codes of a 429 or 402 that lasts until somebody pays."""
+
+
+class Attempts:
+    """The attempts of one request to the API, as they are told to its listener.
+
+    Attributes:
+        sent: whether one may have reached the API without an answer's head to show for it.
+    """
+
+    def __init__(self, listener: AnswerListener | None) -> None:
+        self._listener = listener
+        self._count = 0
+        self.sent = False
+
+    def ended(self, began: float, *, status: int | None, error_type: str | None, request_id: str | None) -> None:
+        """One has its answer's head, or will have none."""
+        self._count += 1
+        if self._listener is not None:
+            duration = time.monotonic() - began
+            self._listener.attempted(
+                Attempt(
+                    number=self._count, status=status, error_type=error_type, request_id=request_id, duration=duration
+                )
+            )
+
+
+attempts_of: ContextVar[Attempts | None] = ContextVar("attempts_of", default=None)
+"""The attempts of the request that this task makes: SDK middleware is the client's, and knows no request of ours."""
+
+
+async def watch_attempts(request: APIRequest, call_next: AsyncCallNext) -> AsyncAPIResponse[Any]:
+    """SDK middleware, run once an attempt: no retry of a spend limit, nor after a wait that nobody waits."""
+    attempts, began = attempts_of.get(), time.monotonic()
+    try:
+        answer = await call_next(request)
+    except Exception as error:
+        if attempts is not None:
+            attempts.sent = attempts.sent or not _never_sent(error)
+            attempts.ended(began, status=None, error_type=type(error).__name__, request_id=None)
+        raise
+    response = answer.http_response
+    if not response.is_success:
+        await response.aread()
+        if seconds_to_wait(response) > _LONGEST_WAIT or _error_code(response) in SPEND_LIMITS:
+            response.headers["x-should-retry"] = "false"  # what the SDK takes for the API's own word
+    if attempts is not None:
+        error_type = None if response.is_success else str(response.status_code)
+        request_id = response.headers.get("request-id")
+        attempts.ended(began, status=response.status_code, error_type=error_type, request_id=request_id)
+    return answer
+
+
+def _never_sent(error: Exception) -> bool:
+    """Whether there was not even a connection."""
+    import httpx2
+
+    cause = error.__cause__
+    return isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+
+
+def seconds_to_wait(response: Response) -> float:
+    """What the SDK would wait for: milliseconds before seconds, and seconds before a date."""
+    asked = response.headers.get("retry-after", "")
+    for header, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with suppress(ValueError):
+            return float(response.headers.get(header, "")) / unit
+    with suppress(ValueError, OverflowError):
+        return parsedate_to_datetime(asked).timestamp() - time.time()
+    return 0.0
+
+
+def _error_code(response: Response) -> object:
+    try:
+        return response.json()["error"]["details"]["error_code"]
+    except (ValueError, LookupError, TypeError):
+        return None

@@ -1,0 +1,106 @@
+"""What goes wrong with the API, in one sentence each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tfo_mcp.domain.errors import ClaudeFailure
+from tfo_mcp.infrastructure.claude.attempts import SPEND_LIMITS, seconds_to_wait
+from tfo_mcp.infrastructure.claude.shapes import encodable
+
+if TYPE_CHECKING:
+    from anthropic import APIStatusError
+    from httpx2 import Response
+
+_DAY = 86_400.0
+"""Seconds; a wait that is longer is not told in seconds."""
+
+_SHOWN = 500
+"""Characters of the API's own words that an error repeats."""
+
+_TRANSIENT = frozenset({408, 409, 429})
+"""The statuses below 500 that the SDK retries: when they stay, the API is at fault and not the request."""
+
+_EVENT_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""What the status would have been of an error that came when the answer had begun; others are a 500."""
+
+
+_SENTENCES = {
+    401: "Claude's API rejected the key: check ANTHROPIC_API_KEY",
+    402: "Anthropic cannot bill this account: check its credit and its payment",
+    403: "Claude's API does not let this key do that",
+    404: "there is no Messages API at the configured address: check claude.base_url",
+    413: "the conversation is too large for Claude's API: start a new one",
+}
+
+_SERVER_ERRORS = 500
+"""The first status that is the server's fault."""
+
+
+def failure_of(error: Exception, model: str, request_id: str | None, *, secret: str) -> ClaudeFailure:
+    """What to tell of `error`, which came of a request to `model`; never with `secret` in it."""
+    import anthropic
+    import httpx2
+
+    match error:
+        case anthropic.APIStatusError():
+            return _refusal(error, model, secret)
+        case anthropic.APITimeoutError() | httpx2.TimeoutException():
+            return ClaudeFailure("Claude's API did not answer in time; try again", request_id=request_id, counts=True)
+        case anthropic.APIConnectionError():
+            return ClaudeFailure("Claude's API could not be reached; check the network and try again", counts=True)
+        case httpx2.HTTPError():
+            return _cut(request_id)
+        case _:
+            return ClaudeFailure("Claude's API gave an answer that cannot be understood", request_id=request_id)
+
+
+def unfinished(response: Response, request_id: str | None) -> ClaudeFailure:
+    """What to tell of an answer that ended well as HTTP has it, and is no whole message."""
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        return _cut(request_id)
+    return ClaudeFailure(_SENTENCES[404], request_id=request_id)
+
+
+def _cut(request_id: str | None) -> ClaudeFailure:
+    return ClaudeFailure("Claude's answer broke off before its end; try again", request_id=request_id, counts=True)
+
+
+def _refusal(error: APIStatusError, model: str, secret: str) -> ClaudeFailure:
+    begun = error.response.is_success
+    status = _EVENT_STATUS.get(error.type or "", 500) if begun else error.status_code
+    limited = error.error_code in SPEND_LIMITS
+    return ClaudeFailure(
+        encodable(_sentence(error, status, model)).replace(secret, "***"),
+        status=status,
+        request_id=error.request_id,
+        counts=not limited and (status in _TRANSIENT or status >= _SERVER_ERRORS),
+    )
+
+
+def _sentence(error: APIStatusError, status: int, model: str) -> str:
+    if error.error_code in SPEND_LIMITS:
+        return "the spend limit of this Anthropic account is reached: raise it, or wait until it begins anew"
+    if status == 404 and error.type is not None:  # noqa: PLR2004  # an answer in the API's own shape
+        return f"Claude's API does not know the model {model[:200]!r}"
+    if status == 429:  # noqa: PLR2004  # too many requests
+        wait = seconds_to_wait(error.response)
+        when = f"in {math.ceil(wait)} s" if 0 < wait < _DAY else "later"
+        return f"Claude's API limits the requests of this account; try again {when}"
+    if status in _SENTENCES:
+        return _SENTENCES[status]
+    if status >= _SERVER_ERRORS:
+        return f"Claude's API is overloaded or out of order (status {status}); try again later"
+    said = " ".join((error.api_message or "it gave no reason").split())
+    return f"Claude's API refused the request (status {status}): {said[:_SHOWN]}"
