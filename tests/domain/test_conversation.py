@@ -7,12 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfo_mcp.domain.conversation import (
-    CONVERSATION_TRANSITIONS,
-    Conversation,
-    ConversationState,
-    ConversationTrigger,
-)
+from support.sends import a_send
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import CONVERSATION_TRANSITIONS, ConversationState, ConversationTrigger
 from tfo_mcp.domain.errors import ClaudeFailure, ConversationClosed, InvalidTransition
 from tfo_mcp.domain.message import Message, Text, ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.state_machine import StateMachine
@@ -40,20 +37,26 @@ MAX_FAILURES = 3
 
 
 def new() -> Conversation:
-    return Conversation.create(principal="local", model="claude-test-1", system_prompt=None)
+    return Conversation.create(principal="local", model="claude-test-1")
 
 
 def asked(text: str = "Hello") -> Conversation:
     """One that waits for its first answer."""
     conversation = new()
-    conversation.add_user_message(text)
+    conversation.begin_turn(a_send(text))
     conversation.request_sent()
     return conversation
 
 
 def loaded(conversation: Conversation) -> Conversation:
     """What another process finds in storage after a commit."""
-    return Conversation(conversation.record(), conversation.messages)
+    ledger = conversation.changes.calls.values()
+    return Conversation(
+        conversation.record(),
+        conversation.messages,
+        conversation.turn,
+        next((call for call in ledger if call.outcome is None), None),
+    )
 
 
 def names(conversation: Conversation) -> Sequence[str]:
@@ -122,7 +125,7 @@ def test_whatever_happens_in_whatever_order_the_state_is_the_expected_one(
 def take(conversation: Conversation, step: str) -> None:
     match step:
         case "send":
-            conversation.add_user_message("Hello")
+            conversation.begin_turn(a_send("Hello"))
             conversation.request_sent()
         case "answer":
             conversation.response_received(ANSWER)
@@ -147,7 +150,7 @@ def test_failures_in_a_row_that_count_close_it_and_say_so() -> None:
     assert conversation.state is ConversationState.CLOSED
     assert names(conversation)[2:] == ["ClaudeRequestFailed"] * MAX_FAILURES + ["ConversationClosed"]
     with pytest.raises(ConversationClosed):
-        conversation.add_user_message("Still there?")
+        conversation.begin_turn(a_send("Still there?"))
 
 
 @pytest.mark.behaviour("conversation.max-retries")
@@ -164,7 +167,7 @@ def test_an_expired_key_never_closes_it_even_after_the_limit_was_lowered() -> No
 def test_an_answer_forgets_the_failures_before_it() -> None:
     conversation = asked()
     conversation.request_failed(COUNTS, max_failures=MAX_FAILURES)
-    conversation.add_user_message("Again")
+    conversation.begin_turn(a_send("Again"))
     conversation.request_sent()
     conversation.response_received(ANSWER)
     assert (conversation.state, conversation.failures) == (ConversationState.ACTIVE, 0)
@@ -185,7 +188,8 @@ def test_closing_is_refused_while_an_answer_is_awaited() -> None:
 def interrupted(*answered: str) -> Conversation:
     """Claude asked for the tools a, b and c; the process died when those in `answered` were."""
     conversation = asked()
-    conversation.response_received(Message("assistant", tuple(ToolUse(name, "echo", {}) for name in "abc")))
+    calls = tuple(ToolUse(name, "echo", {}) for name in "abc")
+    conversation.response_received(Message("assistant", calls, usage=Usage(), stop_reason="tool_use"))
     for name in answered:
         conversation.add_tool_answer(ToolAnswer(name, f"answer {name}"))
     return loaded(conversation)
@@ -194,7 +198,7 @@ def interrupted(*answered: str) -> Conversation:
 @pytest.mark.parametrize(("answered", "missing"), [("", "abc"), ("b", "ac"), ("cab", "")], ids=["none", "one", "all"])
 def test_the_next_message_answers_exactly_the_tool_calls_that_nothing_answered(answered: str, missing: str) -> None:
     conversation = interrupted(*answered)
-    conversation.add_user_message("Go on")
+    conversation.begin_turn(a_send("Go on"))
     *answers, text = conversation.messages[-1].content
     assert text == Text("Go on")
     assert [(block.tool_use_id, block.is_error) for block in answers if isinstance(block, ToolAnswer)] == [
@@ -205,7 +209,7 @@ def test_the_next_message_answers_exactly_the_tool_calls_that_nothing_answered(a
 def test_tool_calls_are_answered_once_however_often_the_turn_fails() -> None:
     conversation = interrupted("b")
     for text in ("Go on", "And again"):
-        conversation.add_user_message(text)
+        conversation.begin_turn(a_send(text))
         conversation.request_sent()
         conversation.request_failed(COUNTS_NOT, max_failures=MAX_FAILURES)
     assert [len(message.content) for message in conversation.messages[-2:]] == [3, 1]
@@ -214,7 +218,7 @@ def test_tool_calls_are_answered_once_however_often_the_turn_fails() -> None:
 def test_a_conversation_whose_process_died_while_waiting_takes_the_next_message() -> None:
     conversation = loaded(asked())
     assert conversation.state is ConversationState.WAITING
-    conversation.add_user_message("Are you there?")
+    conversation.begin_turn(a_send("Are you there?"))
     assert conversation.state is ConversationState.ACTIVE
 
 
@@ -233,7 +237,7 @@ def test_a_commit_takes_what_is_new_raises_the_fence_and_hands_the_events_over()
 def test_its_usage_is_the_sum_over_its_answers() -> None:
     conversation = asked()
     conversation.response_received(ANSWER)
-    conversation.add_user_message("Again")
+    conversation.begin_turn(a_send("Again"))
     conversation.request_sent()
     conversation.response_received(ANSWER)
     assert conversation.usage == Usage(6, 4)
@@ -242,16 +246,15 @@ def test_its_usage_is_the_sum_over_its_answers() -> None:
 @pytest.mark.behaviour("conversation.model", "conversation.system-prompt")
 def test_a_model_or_system_prompt_that_is_given_stays() -> None:
     conversation = new()
-    conversation.configure(model="claude-test-2", system_prompt="Be brief.")
-    conversation.configure(model=None, system_prompt=None)
+    conversation.begin_turn(a_send(model="claude-test-2", system_prompt="Be brief."))
+    conversation.begin_turn(a_send(model=None))
     assert (conversation.model, conversation.system_prompt) == ("claude-test-2", "Be brief.")
-    conversation.configure(model=None, system_prompt="")
+    conversation.begin_turn(a_send(system_prompt=""))
     assert conversation.system_prompt == ""
 
 
 def failed(conversation: Conversation, failure: ClaudeFailure, model: str, system_prompt: str | None = None) -> None:
-    conversation.configure(model=model, system_prompt=system_prompt)
-    conversation.add_user_message("Hello")
+    conversation.begin_turn(a_send(model=model, system_prompt=system_prompt))
     conversation.request_sent()
     conversation.request_failed(failure, max_failures=MAX_FAILURES)
 
@@ -268,8 +271,7 @@ def test_a_model_that_is_not_there_does_not_stay_and_all_else_does() -> None:
 
 def test_a_model_that_has_answered_in_this_turn_is_the_one_to_go_back_to() -> None:
     conversation = new()
-    conversation.configure(model="claude-test-2", system_prompt=None)
-    conversation.add_user_message("Hello")
+    conversation.begin_turn(a_send(model="claude-test-2"))
     conversation.request_sent()
     conversation.response_received(ANSWER)
     failed(conversation, NO_SUCH_MODEL, "claude-test-2")

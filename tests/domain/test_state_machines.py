@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfo_mcp.domain.conversation import (
+from support.sends import a_send
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.conversation_record import (
     CONVERSATION_TRANSITIONS,
-    Conversation,
     ConversationState,
     ConversationTrigger,
 )
@@ -314,7 +315,7 @@ STEPS_OF_CONVERSATION = sorted({step for _, step in EVENTS_OF_CONVERSATION})
 def go(conversation: Conversation, step: str) -> None:
     match step:
         case "say":
-            conversation.add_user_message("Hello")
+            conversation.begin_turn(a_send("Hello"))
         case "send":
             conversation.request_sent()
         case "answer":
@@ -331,7 +332,7 @@ def go(conversation: Conversation, step: str) -> None:
 @pytest.mark.behaviour("conversation.events")
 @given(st.data())
 def test_a_conversation_publishes_at_each_transition_that_is_named_and_never_otherwise(data: st.DataObject) -> None:
-    conversation = Conversation.create(principal="local", model="claude-test-1", system_prompt=None)
+    conversation = Conversation.create(principal="local", model="claude-test-1")
     assert [event.name for event in conversation.mark_committed()] == ["ConversationCreated"]
     for _ in range(data.draw(st.integers(5, 20))):
         step = data.draw(likely(EVENTS_OF_CONVERSATION, conversation.state.value, STEPS_OF_CONVERSATION))

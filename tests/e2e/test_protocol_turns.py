@@ -132,8 +132,11 @@ def test_a_cancelled_answer_in_the_middle_leaves_the_conversation_whole(tmp_path
         server.notify("notifications/cancelled", {"requestId": 2})
         eventually(lambda: claude.requests()[-1]["disconnected"])
         turn(server, 3, "again", conversation)
-        assert said(claude)[-1][0] == ("user", "hello")
-        assert said(claude)[-1][-1] == ("user", "dripagain")
+        history = said(claude)[-1]
+        assert history[0] == ("user", "hello")
+        # What had arrived is kept; where nothing had, two messages of the user's reach the API as one.
+        assert "".join(text for role, text in history[2:] if role == "user") == "dripagain"
+        assert [role for role, _ in history] == ["user", "assistant", "user", "assistant", "user"][: len(history)]
 
 
 @pytest.mark.behaviour("conversation.turn")
@@ -187,11 +190,13 @@ def test_a_conversation_outlives_kill_9_during_a_turn(tmp_path: Path, message: s
         with serving(tmp_path, env=claude_at(claude.base_url)) as server:
             server.begin("2025-11-25")
             again = turn(server, 1, "again", first["conversation_id"])
-        assert again["text"].endswith(f"You said {message}\nagain.")
+        # The turn that was cut is brought to its end before the next one begins, and its lost request is counted.
+        assert again["text"].endswith("You said again.")
+        assert (again["turn"], again["continued"], again["unknown_requests"]) == (3, True, 0)
         history = said(claude)[-1]
-        assert history[:2] == [("user", "first"), ("assistant", first["text"])]
-        # The message that was not answered is kept; two of the user's in a row reach the API as one.
-        assert history[2:] == [("user", f"{message}again")]
+        assert history[:3] == [("user", "first"), ("assistant", first["text"]), ("user", message)]
+        assert history[3][1].endswith(f"You said {message}.")
+        assert history[4:] == [("user", "again")]
 
 
 @pytest.mark.behaviour("conversation.error", "conversation.retry")

@@ -11,15 +11,25 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from tfo_mcp.application.ports import ConversationLocks, ConversationRepository, EventPublisher
+from tfo_mcp.application.ports import ConversationLocks, ConversationRepository, EventPublisher, RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound, StorageUnavailable
 from tfo_mcp.domain.identifiers import ConversationId, parse_conversation_id
-from tfo_mcp.domain.turn import PendingSend
+from tfo_mcp.domain.turn import PendingSend, Send
 
 _SHORTEST_WAIT = 0.005
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether it is one's turn; each wait is twice the one before."""
+
+
+class _Queue:
+    """Who of this process waits for one conversation, and whether somebody works on it."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Condition()
+        self.waiting: set[int] = set()
+        self.busy = False
+        self.users = 0
 
 
 class ConversationDesk:
@@ -42,7 +52,7 @@ class ConversationDesk:
         self._publisher = publisher
         self._cache_bytes = cache_bytes
         self._kept: OrderedDict[ConversationId, Conversation] = OrderedDict()
-        self._queues: dict[ConversationId, tuple[asyncio.Lock, int]] = {}
+        self._queues: dict[ConversationId, _Queue] = {}
         self._waiting: set[int] = set()
 
     @asynccontextmanager
@@ -56,16 +66,17 @@ class ConversationDesk:
             StorageUnavailable: locks or conversations cannot be had.
         """
         self._waiting.add(pending.id)
-        wait = _SHORTEST_WAIT
         try:
-            while True:
-                async with self._locked(pending.conversation_id) as locked:
-                    ahead = await self._conversations.ahead_of(pending) if locked else ()
-                    if locked and not await self._any_waits(ahead):
-                        yield await self._conversation(pending.conversation_id, pending.principal), ahead
-                        return
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
+            async with self._alone(pending.conversation_id, pending.id):
+                wait = _SHORTEST_WAIT
+                while True:
+                    async with self._locked(pending.conversation_id):
+                        ahead = await self._conversations.ahead_of(pending)
+                        if not await self._any_waits(ahead):
+                            yield await self._conversation(pending.conversation_id, pending.principal), ahead
+                            return
+                    await asyncio.sleep(wait)
+                    wait = min(2 * wait, _LONGEST_WAIT)
         finally:
             self._waiting.discard(pending.id)
 
@@ -77,14 +88,8 @@ class ConversationDesk:
             ConversationNotFound: the principal has no such conversation.
             StorageUnavailable: locks or conversations cannot be had.
         """
-        wait = _SHORTEST_WAIT
-        while True:
-            async with self._locked(conversation_id) as locked:
-                if locked:
-                    yield await self._conversation(conversation_id, principal)
-                    return
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
+        async with self._alone(conversation_id), self._locked(conversation_id):
+            yield await self._conversation(conversation_id, principal)
 
     @asynccontextmanager
     async def at_once(self, conversation_id: str, principal: str) -> AsyncGenerator[Conversation]:
@@ -100,10 +105,13 @@ class ConversationDesk:
             raise ConversationNotFound(conversation_id)
         if parsed in self._queues:
             raise ConversationBusy(conversation_id)
-        async with self._locked(parsed) as locked:
-            if not locked:
+        async with self._alone(parsed):
+            if not await self._locks.try_acquire(parsed):
                 raise ConversationBusy(conversation_id)
-            yield await self._conversation(parsed, principal)
+            try:
+                yield await self._conversation(parsed, principal)
+            finally:
+                await self._locks.release(parsed)
 
     async def look_at(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
         """The conversation, to be read only; None where the principal has none such.
@@ -119,9 +127,31 @@ class ConversationDesk:
             self._keep(found)
         return found
 
-    async def holds(self, pending: PendingSend) -> bool:
-        """Whether somebody still waits with `pending`, here or in another process."""
-        return await self._any_waits((pending,))
+    async def accept(
+        self, conversation_id: ConversationId, principal: str, send: Send, created: Conversation | None
+    ) -> PendingSend | RecordedTurn:
+        """Commit `send` as the last that waits, with `created` where it begins a conversation.
+
+        Where its idempotency key is known already, nothing is committed, and what has the key is returned.
+
+        Raises:
+            StorageUnavailable: nothing is accepted.
+        """
+        events = () if created is None else created.uncommitted_events
+        try:
+            return await self._conversations.accept(conversation_id, principal, self._locks.holder, send, created)
+        finally:
+            if created is not None and created.fence:
+                self._publisher.publish(events)
+                self._keep(created)
+
+    async def adopt(self, pending: PendingSend) -> bool:
+        """Wait here with a send whose process died; whether it was still there to be taken.
+
+        Raises:
+            StorageUnavailable: it cannot be taken.
+        """
+        return not await self._any_waits((pending,)) and await self._conversations.adopt(pending, self._locks.holder)
 
     async def commit(self, conversation: Conversation) -> None:
         """Store what is new, and publish what happened.
@@ -168,20 +198,40 @@ class ConversationDesk:
             size -= oldest.transcript.size
 
     @asynccontextmanager
-    async def _locked(self, conversation_id: ConversationId) -> AsyncGenerator[bool]:
-        """Alone in this process, and whether alone among all; a queue goes with its last user."""
-        queue, users = self._queues.get(conversation_id, (asyncio.Lock(), 0))
-        self._queues[conversation_id] = queue, users + 1
+    async def _alone(self, conversation_id: ConversationId, place: int = 0) -> AsyncGenerator[None]:
+        """Alone in this process, and not before those whose `place` is lower; a queue goes with its last user."""
+        queue = self._queues.setdefault(conversation_id, _Queue())
+        queue.users += 1
+        queue.waiting.add(place)
         try:
-            async with queue:
-                if not await self._locks.try_acquire(conversation_id):
-                    yield False
-                    return
-                try:
-                    yield True
-                finally:
-                    await self._locks.release(conversation_id)
+            async with queue.changed:
+                await queue.changed.wait_for(lambda: not queue.busy and min(queue.waiting) >= place)
+            queue.busy = True
+            try:
+                yield
+            finally:
+                queue.busy = False
         finally:
-            queue, users = self._queues.pop(conversation_id)
-            if users > 1:
-                self._queues[conversation_id] = queue, users - 1
+            queue.waiting.discard(place)
+            queue.users -= 1
+            if queue.users == 0:
+                del self._queues[conversation_id]
+            else:
+                await asyncio.shield(_notify(queue))
+
+    @asynccontextmanager
+    async def _locked(self, conversation_id: ConversationId) -> AsyncGenerator[None]:
+        """Alone among all processes."""
+        wait = _SHORTEST_WAIT
+        while not await self._locks.try_acquire(conversation_id):
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+        try:
+            yield
+        finally:
+            await self._locks.release(conversation_id)
+
+
+async def _notify(queue: _Queue) -> None:
+    async with queue.changed:
+        queue.changed.notify_all()

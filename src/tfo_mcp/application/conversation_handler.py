@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CloseConversation, SendMessage
 from tfo_mcp.application.conversation_desk import ConversationDesk
-from tfo_mcp.application.deadlines import DeadlinePassed, Deadlines
-from tfo_mcp.application.ports import ClaudeService, ConversationLocks, ConversationRepository, RecordedTurn
+from tfo_mcp.application.deadlines import Deadline, DeadlinePassed, Deadlines
+from tfo_mcp.application.ports import ClaudeService, ConversationRepository, RecordedTurn
 from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.application.turn_runner import TurnRunner
 from tfo_mcp.domain.conversation import Conversation
@@ -39,12 +39,12 @@ class SendDefaults:
     """The `claude` section, as far as it says what a send means that does not say it itself.
 
     Attributes:
-        timeout: seconds from the acceptance of a send to its answer.
+        patience: seconds that a send waits for the turns before it.
     """
 
     model: str
     max_tokens: int
-    timeout: float
+    patience: float
     effort: str | None = None
     thinking: bool = False
 
@@ -78,7 +78,6 @@ class ConversationHandler:
         self,
         desk: ConversationDesk,
         conversations: ConversationRepository,
-        locks: ConversationLocks,
         claude: ClaudeService,
         runner: TurnRunner,
         *,
@@ -86,11 +85,11 @@ class ConversationHandler:
     ) -> None:
         self._desk = desk
         self._conversations = conversations
-        self._locks = locks
         self._claude = claude
         self._runner = runner
         self._defaults = defaults
         self._deadlines = Deadlines()
+        self._accepting = asyncio.Lock()
 
     async def send(self, command: SendMessage, info: RequestInfo) -> TurnResult:
         """Append the user's message and let Claude answer, tools included.
@@ -101,7 +100,8 @@ class ConversationHandler:
         Raises:
             ClaudeNotConfigured, ToolsNotAllowed, BudgetExceeded: before anything is stored.
             ConversationNotFound, ConversationClosed, IdempotencyKeyReused: nothing was stored or sent.
-            ClaudeFailure, TurnTimedOut, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
+            TurnTimedOut: the turns before it took too long; nothing was stored or sent.
+            ClaudeFailure, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
                 is stored and sending the next one is the retry; without, it is not, or the conversation closed.
         """
         self._claude.check_configured()
@@ -109,13 +109,13 @@ class ConversationHandler:
         progress = TurnProgress(info)
         async with progress.told():
             try:
-                with self._deadlines.within(self._defaults.timeout):
+                with self._deadlines.within(self._defaults.patience) as patience:
                     accepted = await self._accept(command, self._send(command), info)
                     if isinstance(accepted, RecordedTurn):
-                        return await self._again(accepted, info, progress)
-                    return await self._take_turn(accepted, info, progress)
+                        return await self._again(accepted, info, progress, patience)
+                    return await self._take_turn(accepted, info, progress, patience)
             except DeadlinePassed:
-                raise TurnTimedOut(self._defaults.timeout) from None
+                raise TurnTimedOut(self._defaults.patience) from None
 
     async def close(self, command: CloseConversation, info: RequestInfo) -> Conversation:
         """Let the conversation take no more messages; one that is closed stays so.
@@ -155,15 +155,15 @@ class ConversationHandler:
     async def _accept(self, command: SendMessage, send: Send, info: RequestInfo) -> PendingSend | RecordedTurn:
         """Commit the send, or find what has its idempotency key."""
         while True:
-            conversation_id, created = await self._addressed(command, send, info)
-            holder = self._locks.holder
-            accepted = await self._conversations.accept(conversation_id, info.principal, holder, send, created)
+            async with self._accepting:  # so that they are accepted in the order in which they came
+                conversation_id, created = await self._addressed(command, send, info)
+                accepted = await self._desk.accept(conversation_id, info.principal, send, created)
             is_new = isinstance(accepted, PendingSend) and accepted.send is send
             if not is_new:
                 _check_same(command, send, accepted)
             if is_new or isinstance(accepted, RecordedTurn):
                 return accepted
-            if not await self._desk.holds(accepted) and await self._conversations.adopt(accepted, holder):
+            if await self._desk.adopt(accepted):
                 return accepted
             await asyncio.sleep(_POLL)
 
@@ -190,7 +190,9 @@ class ConversationHandler:
 
     # --- to take one's turn --------------------------------------------------------------------------
 
-    async def _take_turn(self, pending: PendingSend, info: RequestInfo, progress: TurnProgress) -> TurnResult:
+    async def _take_turn(
+        self, pending: PendingSend, info: RequestInfo, progress: TurnProgress, patience: Deadline
+    ) -> TurnResult:
         progress.phase("waiting for its turn")
         begun = False
         try:
@@ -202,6 +204,7 @@ class ConversationHandler:
                     await self._bring_to_an_end(conversation, info, progress)
                 conversation.begin_turn(pending.send, pending)
                 begun = True
+                patience.lift()
                 await self._run(conversation, info, progress)
                 return self._result(conversation, _turn(conversation), None, continued=continued)
         finally:
@@ -233,7 +236,9 @@ class ConversationHandler:
 
     # --- to be told again ----------------------------------------------------------------------------
 
-    async def _again(self, recorded: RecordedTurn, info: RequestInfo, progress: TurnProgress) -> TurnResult:
+    async def _again(
+        self, recorded: RecordedTurn, info: RequestInfo, progress: TurnProgress, patience: Deadline
+    ) -> TurnResult:
         """The turn that has the key: as it is recorded, or continued."""
         progress.phase("waiting for its turn")
         async with self._desk.when_free(recorded.conversation_id, info.principal) as conversation:
@@ -249,6 +254,7 @@ class ConversationHandler:
                     "send it again with another key"
                 )
             conversation.resume_turn()
+            patience.lift()
             await self._run(conversation, info, progress)
             return self._result(conversation, _turn(conversation), None)
 

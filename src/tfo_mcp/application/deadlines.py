@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Self
 
 _RESOLUTION = 0.02
 """Seconds between two sweeps at least, so that a thousand deadlines are a few sweeps."""
@@ -17,24 +18,24 @@ class Deadlines:
     """All deadlines of one event loop."""
 
     def __init__(self) -> None:
-        self._running: set[_Deadline] = set()
+        self._running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def within(self, seconds: float) -> _Deadline:
+    def within(self, seconds: float) -> Deadline:
         """A context manager whose body is cancelled after `seconds`.
 
         Raises:
             DeadlinePassed: from the `with` statement, in place of the cancellation.
         """
-        return _Deadline(self, seconds)
+        return Deadline(self, seconds)
 
-    def add(self, deadline: _Deadline) -> None:
+    def add(self, deadline: Deadline) -> None:
         """Watch `deadline` (called by it)."""
         self._running.add(deadline)
         if self._timer is None or deadline.when < self._timer.when():
             self._schedule(deadline.when)
 
-    def remove(self, deadline: _Deadline) -> None:
+    def remove(self, deadline: Deadline) -> None:
         """Watch it no more (called by it). The timer stays: to cancel it would cost more than a vain sweep."""
         self._running.discard(deadline)
 
@@ -53,7 +54,9 @@ class Deadlines:
             self._schedule(max(min(d.when for d in self._running), now + _RESOLUTION))
 
 
-class _Deadline:
+class Deadline:
+    """The deadline of one body."""
+
     __slots__ = ("_cancelling", "_expired", "_owner", "_seconds", "_task", "when")
 
     def __init__(self, owner: Deadlines, seconds: float) -> None:
@@ -69,11 +72,16 @@ class _Deadline:
         if self._task is not None:
             self._task.cancel()
 
-    def __enter__(self) -> None:
+    def lift(self) -> None:
+        """The body may take as long as it likes from now on, unless the time was over already."""
+        self._owner.remove(self)
+
+    def __enter__(self) -> Self:
         self.when = asyncio.get_running_loop().time() + self._seconds
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
         self._owner.add(self)
+        return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -60,9 +60,9 @@ class Conversations:
         defaults = SendDefaults(
             model=claude_settings.default_model,
             max_tokens=claude_settings.max_tokens,
-            timeout=claude_settings.turn_timeout,
+            patience=claude_settings.turn_timeout,
         )
-        self._handler = ConversationHandler(desk, repository, locks, claude, runner, defaults=defaults)
+        self._handler = ConversationHandler(desk, repository, claude, runner, defaults=defaults)
         self._records = RecordHandler(SqlConversationForks(storage), publisher)
         self._queries = ConversationQueries(catalog)
 

@@ -27,7 +27,7 @@ from tfo_mcp.infrastructure.tools.writing import writing_tools
 _logger = logging.getLogger(__name__)
 
 _TURN_MARGIN = 10.0
-"""Seconds that the tool gets beyond `claude.turn_timeout`, to store that the turn was stopped and to say so."""
+"""Seconds that the tool gets beyond `claude.turn_timeout`, once to wait and once to work, to store how it ended."""
 
 
 class Toolbox:
@@ -64,7 +64,7 @@ class Toolbox:
                 default_model=settings.claude.default_model,
                 has_key=bool(settings.claude.api_key),
                 max_message=settings.mcp.max_message_size,
-                timeout=settings.claude.turn_timeout + _TURN_MARGIN,
+                timeout=2 * settings.claude.turn_timeout + _TURN_MARGIN,
             ),
             *conversation_record_tools(max_page_bytes=settings.tools.max_page_bytes),
         ]

@@ -221,10 +221,10 @@ class ToolTimedOut(ToolFailure):
 
 
 class TurnTimedOut(ToolTimedOut):
-    """A turn of a conversation took too long."""
+    """The turns before it took too long; nothing of this one was stored or sent."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__("the turn", seconds)
+        super().__init__("the wait for the turns before this message, which was not sent,", seconds)
 
 
 class PathRefused(ToolFailure):

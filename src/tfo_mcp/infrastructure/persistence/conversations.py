@@ -78,6 +78,7 @@ class SqlConversationRepository:
             StorageUnavailable: the database cannot be opened or written; nothing is accepted.
         """
         found: list[PendingSend | RecordedTurn] = []
+        appended: list[Conversation | None] = []
 
         async def work(connection: AsyncConnection) -> None:
             known = await _by_key(connection, principal, send.idempotency_key)
@@ -85,10 +86,16 @@ class SqlConversationRepository:
                 if created is not None:
                     await _append(connection, created)
                 known = await _wait_in_line(connection, conversation_id, principal, holder, send)
+                appended.append(created)
             found.append(known)
 
-        await self._storage.write(work, lambda: None)
-        return found[0]
+        def committed() -> PendingSend | RecordedTurn:
+            for conversation in appended:
+                if conversation is not None:
+                    conversation.mark_committed()
+            return found[0]
+
+        return await self._storage.write(work, committed)
 
     async def ahead_of(self, pending: PendingSend) -> Sequence[PendingSend]:
         """What was accepted for the same conversation before `pending` and is no turn yet, in order.
