@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.talk import conversation_of
 from support.telemetry import FakeSpan, FakeTelemetry
 from support.tool_calls import FakeClient
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
@@ -201,19 +202,14 @@ def test_a_list_whose_recent_part_cannot_be_had_is_given_without() -> None:
 # --- conversations ---
 
 
-def a_conversation(principal: str, *texts: str) -> Conversation:
-    conversation = Conversation.create(principal=principal, model="m", system_prompt=None)
-    for text in texts:
-        conversation.add_user_message(text)
-        conversation.request_sent()
-        content = (
-            OpaqueBlock({"type": "thinking", "thinking": "private", "signature": "x"}),
-            Text(text),
-            ToolUse("toolu_1", "echo", {"message": text}),
-        )
-        conversation.response_received(Message("assistant", content, usage=Usage(1, 2), stop_reason="tool_use"))
-        conversation.add_tool_answer(ToolAnswer("toolu_1", text))
-    return conversation
+def a_conversation(principal: str, text: str) -> Conversation:
+    content = (
+        OpaqueBlock({"type": "thinking", "thinking": "private", "signature": "x"}),
+        Text(text),
+        ToolUse("toolu_1", "echo", {"message": text}),
+    )
+    called = Message("assistant", content, usage=Usage(1, 2), stop_reason="tool_use")
+    return conversation_of(text, called, ToolAnswer("toolu_1", text), principal=principal)
 
 
 @asynccontextmanager

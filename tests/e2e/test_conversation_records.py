@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.claude import FakeClaude, fake_claude
-from support.server import STATELESS, Answer, Server, claude_at, serving
+from support.server import STATELESS, Answer, Server, claude_at, eventually, serving
 
 newest = pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
 
@@ -138,6 +138,74 @@ def test_a_fork_goes_on_where_the_other_one_was(tmp_path: Path, revision: str) -
         assert given(server, "get_conversation", conversation_id=origin)["conversation"]["messages"] == 5
         found = given(server, "list_conversations", query="never mind")["conversations"]
         assert [each["conversation_id"] for each in found] == [fork["conversation_id"]]
+
+
+@pytest.mark.behaviour("records.close", "records.fork.apart", "conversation.closed")
+@newest
+def test_a_closed_conversation_takes_no_more_and_can_be_read_and_forked(tmp_path: Path, revision: str) -> None:
+    with talking(tmp_path, revision) as (server, _):
+        known = say(server, "Hello")["conversation_id"]
+        closed = {"conversation_id": known, "state": "closed"}
+        assert given(server, "close_conversation", conversation_id=known) == closed
+        before = stored(tmp_path)
+        assert given(server, "close_conversation", conversation_id=known) == closed
+        refused = server.call_tool("no", "claude_conversation", {"message": "Hello?", "conversation_id": known})
+        assert refused["isError"] is True
+        assert refused["content"][0]["text"] == (
+            f"conversation '{known}' is closed: fork_conversation continues it in a new one"
+        )
+        assert stored(tmp_path) == before
+
+        (found,) = given(server, "list_conversations", state="closed")["conversations"]
+        assert found["conversation_id"] == known
+        page = given(server, "get_conversation", conversation_id=known)
+        assert page["messages"][0]["content"] == [{"type": "text", "text": "Hello"}]
+        fork = given(server, "fork_conversation", conversation_id=known)
+        assert say(server, "Hello again", fork["conversation_id"])["text"].endswith("It says hidden things.")
+    with closing(sqlite3.connect(tmp_path / "state" / "tfo-mcp.db")) as database:
+        names = database.execute("SELECT name FROM events WHERE aggregate_id = ? ORDER BY id", (known,)).fetchall()
+        assert [name for (name,) in names].count("ConversationClosed") == 1
+        assert names[-1] == ("ConversationClosed",)
+
+
+@pytest.mark.behaviour("records.close.busy", "records.fork.apart")
+@newest
+def test_while_a_turn_is_under_way_its_conversation_is_forked_but_not_closed(tmp_path: Path, revision: str) -> None:
+    script = "replies: [{when: {contains: slow}, text: late, delay: 60}, {text: Hi., times: 9}]"
+    with fake_claude(script) as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
+        server.begin(revision)
+        known = say(server, "Hello")["conversation_id"]
+        arguments = {"message": "slow", "conversation_id": known}
+        server.request("turn", "tools/call", {"name": "claude_conversation", "arguments": arguments})
+        eventually(lambda: len(claude.requests()) == 2)
+        refused = server.call_tool("close", "close_conversation", {"conversation_id": known})
+        assert refused["isError"] is True
+        assert refused["content"][0]["text"].startswith(f"conversation '{known}' is being continued")
+        assert given(server, "get_conversation", conversation_id=known)["conversation"]["state"] == "waiting"
+        fork = given(server, "fork_conversation", conversation_id=known, from_message=1)
+        assert say(server, "quick", fork["conversation_id"])["text"].endswith("Hi.")
+        assert not claude.requests()[1]["disconnected"]
+
+        server.notify("notifications/cancelled", {"requestId": "turn"})
+        eventually(lambda: not server.call_tool("close", "close_conversation", {"conversation_id": known})["isError"])
+        assert given(server, "get_conversation", conversation_id=known)["conversation"]["state"] == "closed"
+
+
+@pytest.mark.behaviour("records.close")
+def test_a_conversation_whose_turn_was_killed_can_be_closed(tmp_path: Path) -> None:
+    with fake_claude("replies: [{text: late, delay: 60}]") as claude:
+        with serving(tmp_path, env=claude_at(claude.base_url)) as server:
+            server.begin("2025-11-25")
+            server.request("turn", "tools/call", {"name": "claude_conversation", "arguments": {"message": "slow"}})
+            eventually(lambda: len(claude.requests()) == 1)
+            server.process.kill()
+            server.process.wait()
+        with serving(tmp_path, env=claude_at(claude.base_url)) as server:
+            server.begin("2025-11-25")
+            (found,) = given(server, "list_conversations", state="waiting")["conversations"]
+            given(server, "close_conversation", conversation_id=found["conversation_id"])
+            (closed,) = given(server, "list_conversations")["conversations"]
+            assert (closed["state"], closed["unknown_requests"]) == ("closed", 1)
 
 
 @pytest.mark.behaviour("records.refused")

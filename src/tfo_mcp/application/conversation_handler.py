@@ -120,6 +120,8 @@ class ConversationHandler:
     async def close(self, command: CloseConversation, info: RequestInfo) -> Conversation:
         """Let the conversation take no more messages; one that is closed stays so.
 
+        A turn that was interrupted by the death of its process is not continued.
+
         Raises:
             ConversationNotFound: the caller has no such conversation.
             ConversationBusy: a turn of it is under way.
@@ -127,6 +129,8 @@ class ConversationHandler:
         """
         async with self._desk.at_once(command.conversation_id, info.principal) as conversation:
             if conversation.state is not ConversationState.CLOSED:
+                if conversation.is_interrupted:
+                    conversation.abandon_turn()
                 conversation.close()
                 await self._desk.commit(conversation)
             return conversation

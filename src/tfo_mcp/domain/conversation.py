@@ -250,6 +250,11 @@ class Conversation:
         self._answer_open("This tool call was cancelled.")
         self._change_turn(state=TurnState.CANCELLED, ended_at=time.time())
 
+    def abandon_turn(self) -> None:
+        """Nobody will continue the turn that a process left which died."""
+        self._recover()
+        self.cancel_turn()
+
     def open_calls(self) -> Sequence[ToolUse]:
         """The tool calls of the assistant's last message that nothing has answered."""
         answered: set[str] = set()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.talk import a_send, conversation_of
 from tfo_mcp.domain.catalog import CatalogPlace, ConversationSummary, title_of, words_of
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import ConversationState
@@ -37,21 +38,19 @@ class World:
 
     async def said(self, opening: str, *answers: Saying, principal: str = "alice") -> Conversation:
         """A stored conversation of a user's message and one answer by Claude for each of `answers`."""
-        conversation = Conversation.create(principal=principal, model="m", system_prompt="Be brief.")
-        conversation.add_user_message(opening)
-        for saying in answers:
-            if isinstance(saying, ToolAnswer):
-                conversation.add_tool_answer(saying)
-                continue
-            conversation.request_sent()
-            block = Text(saying) if isinstance(saying, str) else saying
-            conversation.response_received(Message("assistant", (block,)))
+        following = [said if isinstance(said, ToolAnswer) else by_claude(said) for said in answers]
+        conversation = conversation_of(opening, *following, principal=principal, system_prompt="Be brief.")
         await self.repository.save(conversation)
         return conversation
 
     async def found(self, text: str, principal: str = "alice") -> Sequence[str]:
         """Titles of what a search finds."""
         return [summary.title for summary in await self.catalog.find(principal, text=text, limit=100)]
+
+
+def by_claude(said: str | ToolUse | OpaqueBlock) -> Message:
+    block = Text(said) if isinstance(said, str) else said
+    return Message("assistant", (block,), stop_reason="tool_use" if isinstance(block, ToolUse) else "end_turn")
 
 
 @asynccontextmanager
@@ -96,7 +95,7 @@ def test_those_changed_last_come_first_and_are_described(tmp_path: Path) -> None
             2,
             ConversationState.CLOSED,
         )
-        assert (first.model, first.created_at, first.forked_from) == ("m", old.created_at, None)
+        assert (first.model, first.created_at, first.forked_from) == ("claude-test-1", old.created_at, None)
         assert first.updated_at > second.updated_at
         assert (second.title, second.messages) == ("the new one", 1)
         active = await world.catalog.find("alice", state=ConversationState.ACTIVE, limit=9)
@@ -119,7 +118,7 @@ def test_a_pass_over_the_pages_gives_each_once_though_others_come_and_change(tmp
             after = page[-1].place
             await world.said("meanwhile")
             given_last = next(known for known in there if known.id == seen[-1])
-            given_last.add_user_message("and again")  # its place stays, though it moves to the front
+            given_last.begin_turn(a_send("and again"))  # its place stays, though it moves to the front
             await world.repository.save(given_last)
         ordered = sorted(enumerate(there), key=lambda known: (1000.0 + known[0] // 3, known[1].id), reverse=True)
         assert seen == [conversation.id for _, conversation in ordered]
@@ -132,17 +131,19 @@ def test_the_newest_are_listed_in_the_order_of_their_creation(tmp_path: Path) ->
         mine = [await world.said(f"{number}") for number in range(5)]
         with closing(sqlite3.connect(world.storage.path)) as database, database:
             for number, conversation in enumerate(mine):
-                conversation.created_at = 1000.0 + number // 2  # some at the same moment
-                row = (conversation.created_at, conversation.id)
+                row = (1000.0 + number // 2, conversation.id)  # some at the same moment
                 database.execute("UPDATE conversations SET created_at = ? WHERE id = ?", row)
         other = await world.said("x", principal="bob")
-        mine[0].close()
-        await world.repository.save(mine[0])  # a change moves nothing
+        changed = await world.repository.get(mine[0].id, "alice")
+        assert changed is not None
+        changed.close()
+        await world.repository.save(changed)  # which moves nothing
 
         async def newest(limit: int, after: ConversationId | None = None) -> list[str]:
             return [summary.id for summary in await world.catalog.newest("alice", limit, after=after)]
 
-        ordered = [c.id for c in sorted(mine, key=lambda c: (c.created_at, c.id), reverse=True)]
+        places = [(1000.0 + number // 2, conversation.id) for number, conversation in enumerate(mine)]
+        ordered = [conversation_id for _, conversation_id in sorted(places, reverse=True)]
         assert await newest(10) == ordered
         assert await newest(2) == ordered[:2]
         for place, last in enumerate(ordered):
@@ -214,7 +215,7 @@ def test_what_is_found_comes_in_the_order_of_its_last_change(tmp_path: Path) -> 
         once = await world.said("needle", "hay")
         often = await world.said("needle needle needle", "needle")
         assert await world.found("needle") == ["needle needle needle", "needle"]
-        once.add_user_message("and thread")
+        once.begin_turn(a_send("and thread"))
         await world.repository.save(once)
         assert await world.found("needle") == ["needle", "needle needle needle"]
         (found,) = await world.catalog.find("alice", text="needle thread", limit=9)

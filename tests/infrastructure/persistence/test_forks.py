@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.talk import a_send, conversation_of
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ConversationNotFound, MessageNotFound
@@ -66,19 +67,17 @@ async def opened(folder: Path) -> AsyncGenerator[World]:
 
 def a_conversation() -> Conversation:
     """Question, two calls with an answer each, the last word."""
-    conversation = Conversation.create(principal="alice", model="claude-test-1", system_prompt="Be brief.")
-    conversation.add_user_message("question")
-    conversation.request_sent()
     calls = (Text("calls"), ToolUse("toolu_1", "echo", {"a": "ä"}), ToolUse("toolu_2", "echo", {}))
     thinking = OpaqueBlock({"type": "thinking", "thinking": "…", "signature": "EqQB"})
-    conversation.response_received(
-        Message("assistant", (thinking, *calls), usage=Usage(1, 2, 3, 4), model="m", stop_reason="tool_use")
+    return conversation_of(
+        "question",
+        Message("assistant", (thinking, *calls), usage=Usage(1, 2, 3, 4), model="m", stop_reason="tool_use"),
+        ToolAnswer("toolu_2", "two"),
+        ToolAnswer("toolu_1", "one", is_error=True),
+        Message("assistant", (Text("last word"),), usage=Usage(5, 6), model="m", stop_reason="end_turn"),
+        principal="alice",
+        system_prompt="Be brief.",
     )
-    conversation.add_tool_answer(ToolAnswer("toolu_2", "two"))
-    conversation.add_tool_answer(ToolAnswer("toolu_1", "one", is_error=True))
-    conversation.request_sent()
-    conversation.response_received(Message("assistant", (Text("last word"),), usage=Usage(5, 6), model="m"))
-    return conversation
 
 
 def free(messages: Sequence[Message]) -> list[Message]:
@@ -139,9 +138,9 @@ def test_a_fork_and_its_origin_go_on_apart(tmp_path: Path) -> None:
             origin = a_conversation()
             await world.repository.save(origin)
             fork = await world.fork(origin.id, None)
-            fork.add_user_message("only here")
+            fork.begin_turn(a_send("only here"))
             await world.repository.save(fork)
-            origin.add_user_message("only there")
+            origin.begin_turn(a_send("only there"))
             await world.repository.save(origin)
             for said, where in {"only here": [fork.id], "only there": [origin.id]}.items():
                 assert [found.id for found in await world.catalog.find("alice", text=said, limit=9)] == where
@@ -159,7 +158,7 @@ def test_a_closed_conversation_and_one_that_waits_can_be_forked(tmp_path: Path) 
         async with opened(tmp_path) as world:
             closed, waiting = a_conversation(), a_conversation()
             closed.close()
-            waiting.add_user_message("and?")
+            waiting.begin_turn(a_send("and?"))
             waiting.request_sent()
             for origin in (closed, waiting):
                 await world.repository.save(origin)
@@ -175,7 +174,7 @@ def test_what_cannot_be_forked_changes_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as world:
             origin = a_conversation()
-            empty = Conversation.create(principal="alice", model="m", system_prompt=None)
+            empty = Conversation.create(principal="alice", model="m")
             for conversation in (origin, empty):
                 await world.repository.save(conversation)
             before = world.everything()

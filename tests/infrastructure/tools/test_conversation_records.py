@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from support.talk import conversation_of
 from support.tool_calls import ToolBench
 from tfo_mcp.application.bus import Bus, Endpoint
 from tfo_mcp.application.conversation_queries import ConversationQueries, GetConversation, ListConversations
@@ -47,14 +48,8 @@ async def offering(folder: Path, *stored: Conversation) -> AsyncGenerator[ToolBe
     assert bench.reports == []
 
 
-def of(*messages: Message, system_prompt: str | None = None) -> Conversation:
-    """A conversation with exactly these messages."""
-    conversation = Conversation.create(principal="local", model="claude-test-1", system_prompt=system_prompt)
-    conversation.add_user_message("question")
-    for message in messages:
-        conversation.request_sent()
-        conversation.response_received(message)
-    return conversation
+def of(*messages: Message | ToolAnswer, system_prompt: str | None = None) -> Conversation:
+    return conversation_of("question", *messages, system_prompt=system_prompt)
 
 
 def times(part: str, count: int) -> str:
@@ -70,7 +65,7 @@ def thought(text: str) -> Block:
 
 
 def by_claude(content: Sequence[Block]) -> Message:
-    return Message("assistant", content)
+    return Message("assistant", content, stop_reason="tool_use")
 
 
 def bytes_of(result: ToolResult) -> int:
@@ -123,8 +118,10 @@ def test_pages_are_small_whatever_is_in_them_and_give_each_message_once(tmp_path
 def test_what_is_long_is_cut_and_says_so(tmp_path: Path) -> None:
     async def scenario() -> None:
         calls = (Text("I write."), ToolUse("toolu_1", "write_file", {"content": "x" * 5000}))
-        conversation = of(Message("assistant", calls, usage=Usage(1, 2, 3, 4), stop_reason="tool_use", model="m"))
-        conversation.add_tool_answer(ToolAnswer("toolu_1", "y" * 5000, is_error=True))
+        conversation = of(
+            Message("assistant", calls, usage=Usage(1, 2, 3, 4), stop_reason="tool_use", model="m"),
+            ToolAnswer("toolu_1", "y" * 5000, is_error=True),
+        )
         async with offering(tmp_path, conversation) as bench:
             result = await bench.call("get_conversation", conversation_id=conversation.id)
             assert result.structured is not None

@@ -72,6 +72,6 @@ RECORDS: Sequence[Behaviour] = (
     Behaviour(
         "records.refused",
         _PAGE,
-        "What is unknown, somebody else's, closed or outside is told in one sentence each, and changes nothing.",
+        "What is unknown, somebody else's, outside or without sense is told in one sentence each, and changes nothing.",
     ),
 )

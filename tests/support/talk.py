@@ -1,0 +1,32 @@
+"""Conversations as they are after certain messages, for tests to which it does not matter how they came to be."""
+
+from __future__ import annotations
+
+from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.message import Message, Text, ToolAnswer
+from tfo_mcp.domain.turn import Send, TurnOptions
+
+
+def a_send(text: str, system_prompt: str | None = None) -> Send:
+    """A user's message on its way."""
+    options = TurnOptions(system_prompt=system_prompt, max_tokens=1000)
+    return Send(content=(Text(text),), options=options, fingerprint=text)
+
+
+def conversation_of(
+    opening: str,
+    *following: Message | ToolAnswer,
+    principal: str = "local",
+    model: str = "claude-test-1",
+    system_prompt: str | None = None,
+) -> Conversation:
+    """A conversation, not yet stored, whose one turn has these messages and is still running."""
+    conversation = Conversation.create(principal=principal, model=model)
+    conversation.begin_turn(a_send(opening, system_prompt))
+    for said in following:
+        if isinstance(said, ToolAnswer):
+            conversation.add_tool_answer(said)
+        else:
+            conversation.request_sent()
+            conversation.response_received(said)
+    return conversation
