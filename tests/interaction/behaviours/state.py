@@ -136,6 +136,12 @@ CONVERSATIONS: Sequence[Behaviour] = (
         "A conversation goes on after the server was killed, between two turns and in one.",
     ),
     Behaviour(
+        "conversation.survives.anywhere",
+        "README.md",
+        "A server that is killed at any step of a turn leaves a conversation that a restart brings to the same end; "
+        "no message is lost or said twice, and no tool that must not is run twice.",
+    ),
+    Behaviour(
         "conversation.cancelled",
         "MCP 2025-11-25 basic/utilities/cancellation",
         "A turn that is cancelled or takes too long keeps its message, and the conversation goes on.",

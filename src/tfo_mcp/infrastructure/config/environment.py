@@ -15,7 +15,7 @@ from tfo_mcp.infrastructure.config.settings import ConfigurationError, all_names
 from tfo_mcp.infrastructure.telemetry.conventions import ENVIRONMENT, SERVICE_NAME, SERVICE_NAMESPACE
 
 PREFIX = "TELEMETRYFLOW_MCP_"
-_LISTS = frozenset({"tools.roots", "tools.execute_command.allow"})
+_LISTS = frozenset({"claude.allow_tools", "tools.roots", "tools.execute_command.allow"})
 _MAPPINGS = frozenset({"telemetry.headers", "telemetry.resource_attributes"})
 
 _FOREIGN = {
