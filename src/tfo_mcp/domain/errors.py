@@ -343,7 +343,8 @@ class ClaudeFailure(ToolFailure):
         request_id: the API's own id of the request, where it gave one.
         counts: whether it counts towards `claude.max_failures` (DESIGN §4: an expired key must not
             close people's conversations).
-        may_have_cost: whether the API may have counted tokens that nobody here knows of.
+        may_have_cost: whether the API may have counted tokens that nobody here knows of: of an attempt that was
+            sent and not answered, or of an answer that broke off. An error status in place of an answer costs nothing.
     """
 
     error_type = "claude_error"

@@ -24,6 +24,7 @@ class Arrival:
         self.request_id: str | None = None
         self.begun = False
         self.complete = False
+        self._half = ""
 
     def take(self, event: ParsedMessageStreamEvent[None], stream: AsyncMessageStream[None]) -> None:
         """One event has come."""
@@ -35,10 +36,22 @@ class Arrival:
             model, usage = encodable(str(event.message.model)), usage_of(event.message.usage)
             self._listener.begun(model, usage, self.request_id)
         elif event.type == "text":
-            self._listener.wrote(encodable(event.text))
+            self._wrote(event.text, self._listener)
         elif event.type == "thinking":
-            self._listener.thought(event.thinking)
+            self._listener.thought(encodable(event.thinking))
+        elif event.type == "content_block_start" and event.content_block.type == "text":
+            self._wrote(event.content_block.text, self._listener)
         elif event.type == "content_block_start" and event.content_block.type == "tool_use":
             self._listener.calls(encodable(str(event.content_block.name)))
+        elif event.type == "content_block_stop":
+            self._wrote("", self._listener, ends=True)
         elif event.type == "message_delta":
             self._listener.counted(usage_of(stream.current_message_snapshot.usage))
+
+    def _wrote(self, text: str, listener: AnswerListener, *, ends: bool = False) -> None:
+        """Pass on a piece; the first half of a surrogate pair waits for the second, as long as its block goes on."""
+        text, self._half = self._half + text, ""
+        if not ends and "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        if text:
+            listener.wrote(encodable(text))

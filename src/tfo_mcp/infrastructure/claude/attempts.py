@@ -56,29 +56,30 @@ async def watch_attempts(request: APIRequest, call_next: AsyncCallNext) -> Async
     attempts, began = attempts_of.get(), time.monotonic()
     try:
         answer = await call_next(request)
-    except Exception as error:
+    except BaseException as error:  # a cancelled attempt was one too
         if attempts is not None:
-            attempts.sent = attempts.sent or not _never_sent(error)
+            attempts.sent = attempts.sent or _may_have_been_sent(error)
             attempts.ended(began, status=None, error_type=type(error).__name__, request_id=None)
         raise
     response = answer.http_response
-    if not response.is_success:
-        await response.aread()
-        if seconds_to_wait(response) > _LONGEST_WAIT or _error_code(response) in SPEND_LIMITS:
-            response.headers["x-should-retry"] = "false"  # what the SDK takes for the API's own word
     if attempts is not None:
         error_type = None if response.is_success else str(response.status_code)
         request_id = response.headers.get("request-id")
         attempts.ended(began, status=response.status_code, error_type=error_type, request_id=request_id)
+    if not response.is_success:
+        await response.aread()
+        if seconds_to_wait(response) > _LONGEST_WAIT or _error_code(response) in SPEND_LIMITS:
+            response.headers["x-should-retry"] = "false"  # what the SDK takes for the API's own word
     return answer
 
 
-def _never_sent(error: Exception) -> bool:
-    """Whether there was not even a connection."""
+def _may_have_been_sent(error: BaseException) -> bool:
+    """Whether the network failed, and not already at the connection."""
+    import anthropic
     import httpx2
 
-    cause = error.__cause__
-    return isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+    never = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+    return isinstance(error, anthropic.APIConnectionError) and not isinstance(error.__cause__, never)
 
 
 def seconds_to_wait(response: Response) -> float:

@@ -103,7 +103,7 @@ class AnthropicClaude:
         finally:
             attempts_of.reset(around)
         self._last_failure = time.time(), failure.status
-        failure.may_have_cost = arrival.begun or attempts.sent
+        failure.may_have_cost = failure.may_have_cost or arrival.begun or attempts.sent
         # Not raised inside `except`: the SDK's error holds the request, and with its headers the key.
         raise failure
 

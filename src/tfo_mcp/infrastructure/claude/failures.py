@@ -49,7 +49,10 @@ _SERVER_ERRORS = 500
 
 
 def failure_of(error: Exception, model: str, request_id: str | None, *, secret: str) -> ClaudeFailure:
-    """What to tell of `error`, which came of a request to `model`; never with `secret` in it."""
+    """What to tell of `error`, which came of a request to `model`; never with `secret` in it.
+
+    Of `may_have_cost` it knows what the error itself says, not what came before it.
+    """
     import anthropic
     import httpx2
 
@@ -57,13 +60,16 @@ def failure_of(error: Exception, model: str, request_id: str | None, *, secret: 
         case anthropic.APIStatusError():
             return _refusal(error, model, secret)
         case anthropic.APITimeoutError() | httpx2.TimeoutException():
-            return ClaudeFailure("Claude's API did not answer in time; try again", request_id=request_id, counts=True)
+            within = isinstance(error, httpx2.TimeoutException)  # the SDK's own is of an attempt, which is known
+            said = "Claude's API did not answer in time; try again"
+            return ClaudeFailure(said, request_id=request_id, counts=True, may_have_cost=within)
         case anthropic.APIConnectionError():
             return ClaudeFailure("Claude's API could not be reached; check the network and try again", counts=True)
         case httpx2.HTTPError():
             return _cut(request_id)
         case _:
-            return ClaudeFailure("Claude's API gave an answer that cannot be understood", request_id=request_id)
+            odd = "Claude's API gave an answer that cannot be understood"
+            return ClaudeFailure(odd, request_id=request_id, may_have_cost=True)
 
 
 def unfinished(response: Response, request_id: str | None) -> ClaudeFailure:
@@ -74,7 +80,8 @@ def unfinished(response: Response, request_id: str | None) -> ClaudeFailure:
 
 
 def _cut(request_id: str | None) -> ClaudeFailure:
-    return ClaudeFailure("Claude's answer broke off before its end; try again", request_id=request_id, counts=True)
+    said = "Claude's answer broke off before its end; try again"
+    return ClaudeFailure(said, request_id=request_id, counts=True, may_have_cost=True)
 
 
 def _refusal(error: APIStatusError, model: str, secret: str) -> ClaudeFailure:
