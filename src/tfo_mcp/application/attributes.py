@@ -1,6 +1,7 @@
 """Names of the attributes that the core sets on what it records; no other module spells them out.
 
-- `mcp.*`, `gen_ai.*`, `error.type`, `exception.type`, `jsonrpc.*`, `network.*`: OpenTelemetry's semantic conventions.
+- `mcp.*`, `gen_ai.*`, `http.*`, `error.type`, `exception.type`, `jsonrpc.*`, `network.*`: OpenTelemetry's semantic
+  conventions.
 - `tfo.*`: our own.
 
 Names of metrics, of the resource and of what only telemetry itself adds stand in
@@ -29,11 +30,17 @@ INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+
+HTTP_STATUS: Final = "http.response.status_code"
+RESEND_COUNT: Final = "http.request.resend_count"
 
 ERROR_TYPE: Final = "error.type"
 EXCEPTION_TYPE: Final = "exception.type"
 ERROR_ID: Final = "tfo.error.id"
 CLAUDE_REQUEST_ID: Final = "tfo.claude.request.id"
+CLAUDE_ATTEMPT: Final = "tfo.claude.attempt"  # an event, not an attribute
+ATTEMPT_DURATION: Final = "tfo.claude.attempt.duration"
 
 OTHER: Final = "_OTHER"
 """OpenTelemetry's word for a value outside the bounded set: a tool whose name a client invented."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -33,6 +34,8 @@ class ClaudeSpan:
             attributes.CONVERSATION: conversation_id,
         }
         self._span = telemetry.span("claude", "claude.request", parent=parent, attributes=self._known)
+        self._began = time.monotonic()
+        self._has_chunk = False
 
     @contextmanager
     def around(self) -> Generator[None]:
@@ -45,10 +48,23 @@ class ClaudeSpan:
             current_operation.reset(before)
 
     def attempted(self, attempt: Attempt) -> None:
-        """One attempt has its answer's head, or failed."""
+        """One attempt has its answer's head, or failed: an event, which is counted in `tfo.claude.attempts` too."""
+        known: dict[str, AttributeValue] = {attributes.ATTEMPT_DURATION: attempt.duration}
+        if attempt.number > 1:
+            known[attributes.RESEND_COUNT] = attempt.number - 1
+        if attempt.status is not None:
+            known[attributes.HTTP_STATUS] = attempt.status
+        if attempt.error_type is not None:
+            known[attributes.ERROR_TYPE] = attempt.error_type
+        if attempt.request_id is not None:
+            known[attributes.CLAUDE_REQUEST_ID] = attempt.request_id
+        self._span.add_event(attributes.CLAUDE_ATTEMPT, known)
 
-    def first_text(self) -> None:
-        """The first text arrived; later calls say nothing new."""
+    def first_chunk(self) -> None:
+        """Something of the answer's content arrived; later calls say nothing new."""
+        if not self._has_chunk:
+            self._has_chunk = True
+            self._span.set(attributes.FIRST_CHUNK, time.monotonic() - self._began)
 
     def completed(self, answer: ClaudeResponse) -> None:
         """End it."""

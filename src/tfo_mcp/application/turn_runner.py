@@ -299,14 +299,16 @@ class _Arriving(AnswerListener):
         self.counted(usage)
 
     def thought(self, text: str) -> None:  # noqa: ARG002  # that he thinks is enough
+        self._span.first_chunk()
         self._progress.phase("Claude is thinking")
 
     def wrote(self, text: str) -> None:
         self._text.append(text)
-        self._span.first_text()
+        self._span.first_chunk()
         self._progress.wrote(text)
 
     def calls(self, tool: str) -> None:
+        self._span.first_chunk()
         self._progress.phase(f"Claude is calling {tool}")
 
     def counted(self, usage: Usage) -> None:

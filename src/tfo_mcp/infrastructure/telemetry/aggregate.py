@@ -63,7 +63,7 @@ class Measure:
 
     Attributes:
         value: None where the record adds nothing.
-        labels: the record's attributes that become the point's.
+        labels: the record's or the event's attributes that become the point's.
         constant: attributes that every point of this row has.
     """
 
@@ -90,19 +90,13 @@ class Aggregate:
         self._known: dict[tuple[Measure | Metric, tuple[object, ...]], Point] = {}
 
     def fold(self, record: Record) -> None:
-        """Add what `record` means to every metric of its kind."""
-        attributes = record.attributes
+        """Add what `record` means to every metric of its kind, and what its events count."""
         with self._lock:
             for measure in TABLE[record.kind]:
-                value = measure.value(record)
-                if value is None:
-                    continue
-                key = (measure, tuple([attributes.get(label) for label in measure.labels]))
-                point = self._known.get(key)
-                if point is None:
-                    labels = {label: attributes[label] for label in measure.labels if label in attributes}
-                    point = self._new_point(key, measure.metric, {**measure.constant, **labels})
-                point.add(value)
+                self._add(measure, measure.value(record), record.attributes)
+            for _, event, attributes in record.events:
+                if (measure := EVENTS.get(event)) is not None:
+                    self._add(measure, measure.value(record), attributes)
             self.changes += 1
 
     def count(self, metric: Metric, value: int, attributes: Mapping[str, AttributeValue] = _NOTHING) -> None:
@@ -126,6 +120,16 @@ class Aggregate:
         """Every point as it is now, in copies."""
         with self._lock:
             return [(metric, [point.copy() for point in points]) for metric, points in self._points.items()]
+
+    def _add(self, measure: Measure, value: float | None, attributes: Mapping[str, AttributeValue]) -> None:
+        if value is None:
+            return
+        key = (measure, tuple([attributes.get(label) for label in measure.labels]))
+        point = self._known.get(key)
+        if point is None:
+            labels = {label: attributes[label] for label in measure.labels if label in attributes}
+            point = self._new_point(key, measure.metric, {**measure.constant, **labels})
+        point.add(value)
 
     def _new_point(
         self,
@@ -231,3 +235,8 @@ TABLE: Mapping[RecordKind, tuple[Measure, ...]] = {
     "rejected": (Measure(names.REQUESTS_REJECTED, _one, (names.REASON,)),),
 }
 """What each kind of record adds to which metric."""
+
+EVENTS: Mapping[str, Measure] = {
+    core.CLAUDE_ATTEMPT: Measure(names.CLAUDE_ATTEMPTS, _one, (core.HTTP_STATUS, core.ERROR_TYPE)),
+}
+"""What an event adds, by its name: once its operation has ended."""

@@ -87,6 +87,9 @@ CLAUDE_DURATION = Metric(
     "gen_ai.client.operation.duration", "s", "Duration of requests to Claude, retries included.", _GEN_AI_SECONDS
 )
 CLAUDE_TOKENS = Metric("gen_ai.client.token.usage", "{token}", "Tokens of requests to Claude, by type.", _GEN_AI_TOKENS)
+CLAUDE_ATTEMPTS = Metric(
+    "tfo.claude.attempts", "{attempt}", "HTTP requests to Claude's API, retries among them, by status and error."
+)
 SPANS_EXPORTED = Metric("tfo.telemetry.spans.exported", "{span}", "Spans that the collector has accepted.")
 SPANS_DROPPED = Metric("tfo.telemetry.spans.dropped", "{span}", "Spans that will not be exported, by reason.")
 LOGS_EXPORTED = Metric("tfo.telemetry.logs.exported", "{record}", "Log records that the collector has accepted.")
