@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -45,9 +46,13 @@ LIMITS = {"requests": 4000, "tokens": 2_400_000, "input-tokens": 2_000_000, "out
 
 
 class Record(msgspec.Struct):
-    """One received request; `body` is `null` without one that is JSON and not too large, `status` before an answer."""
+    """One received request; `body` is `null` without one that is JSON and not too large, `status` before an answer.
+
+    `received_at`: seconds, by a clock of which only differences mean anything.
+    """
 
     request_id: str
+    received_at: float
     path: str
     headers: dict[str, str]
     body: msgspec.Raw = NULL
@@ -195,7 +200,7 @@ class _StandIn:
         return Response(status_code=204)
 
     def _received(self, request: Request) -> Record:
-        record = Record(new_id("req"), request.url.path, _shown(request.headers.items()))
+        record = Record(new_id("req"), time.monotonic(), request.url.path, _shown(request.headers.items()))
         self._records.append(record)
         return record
 
