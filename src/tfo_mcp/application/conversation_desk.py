@@ -138,8 +138,9 @@ class ConversationDesk:
             StorageUnavailable: nothing is accepted.
         """
         events = () if created is None else created.uncommitted_events
+        holder = await self._locks.register()  # first, or others would take the send for a dead process's
         try:
-            return await self._conversations.accept(conversation_id, principal, self._locks.holder, send, created)
+            return await self._conversations.accept(conversation_id, principal, holder, send, created)
         finally:
             if created is not None and created.fence:
                 self._publisher.publish(events)

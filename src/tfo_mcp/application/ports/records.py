@@ -174,10 +174,19 @@ class ConversationLocks(Protocol):
     """Who may work on a conversation: a lock that dies with its holder, across processes (DESIGN decision 5).
 
     Attributes:
-        holder: names this process, as no other process that shares the storage is named, now or later.
+        holder: names this process, as no other process that shares the storage is named, now or later; settled
+            once it is registered.
     """
 
     holder: str
+
+    async def register(self) -> str:
+        """`holder`, which counts as alive for every process from now on: to be called before anybody is told it.
+
+        Raises:
+            StorageUnavailable: locks cannot be had at all.
+        """
+        ...
 
     async def try_acquire(self, conversation_id: ConversationId) -> bool:
         """Take the conversation's lock, unless anybody has it, this process included; whether it was taken.
@@ -188,11 +197,15 @@ class ConversationLocks(Protocol):
         ...
 
     async def release(self, conversation_id: ConversationId) -> None:
-        """Give it back; never raises."""
+        """Give it back; to be cancelled here stops the wait, not that. Never raises anything else."""
         ...
 
     async def lives(self, holder: str) -> bool:
-        """Whether the process that `holder` names is still there."""
+        """Whether the process that `holder` names is still there.
+
+        Raises:
+            StorageUnavailable: it cannot be told.
+        """
         ...
 
 
