@@ -794,7 +794,13 @@ def test_the_real_client_gets_the_tools_answers_and_the_history_through() -> Non
 
     async def scenario(base_url: str) -> tuple[TurnResult, TurnResult]:
         claude = AnthropicClaude(
-            api_key="key", base_url=base_url, timeout=DEADLINE, max_retries=0, tracer_provider=lambda: None
+            api_key="key",
+            base_url=base_url,
+            timeout=DEADLINE,
+            max_retries=0,
+            default_model="claude-test-1",
+            model_refresh=3600,
+            tracer_provider=lambda: None,
         )
         world = World(claude=claude, tools=[tool("look"), tool("list")])
         first = await world.send("Look around")

@@ -244,6 +244,21 @@ def test_a_disk_that_takes_no_more_is_unhealthy_before_anybody_has_lost_a_write(
 
 
 @pytest.mark.behaviour("resources.read.health")
+def test_the_end_of_the_default_model_is_told_without_asking_for_it(tmp_path: Path) -> None:
+    model = {"TELEMETRYFLOW_MCP_CLAUDE_DEFAULT_MODEL": "claude-sonnet-4-5"}
+    with fake_claude() as claude, serving(tmp_path, env=claude_at(claude.base_url) | model) as server:
+        server.begin("2025-11-25")
+        eventually(lambda: "2026-11-30; set another one" in server.log())
+
+        for _ in range(3):
+            told = cast("Answer", read_json(server, "status://health")["components"]["claude"])
+            assert (told["model"], told["model_lifecycle"]) == ("claude-sonnet-4-5", "deprecated")
+            assert told["model_retires_at"].startswith("2026-11-30")
+        assert len(claude.requests("/v1/models/claude-sonnet-4-5")) == 1
+        assert server.log().count("set another one") == 1
+
+
+@pytest.mark.behaviour("resources.read.health")
 def test_how_the_last_requests_to_claude_went_is_told(tmp_path: Path) -> None:
     script = "replies: [{text: fine}, {status: 401, text: refused}, {text: fine again}]"
     with fake_claude(script) as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
@@ -252,12 +267,16 @@ def test_how_the_last_requests_to_claude_went_is_told(tmp_path: Path) -> None:
         def told() -> Answer:
             return cast("Answer", read_json(server, "status://health")["components"]["claude"])
 
-        assert told() == {
+        before = told()
+        assert before.pop("model_lifecycle") in {None, "active"}  # as far as the look-up behind the start has come
+        assert before == {
             "status": "healthy",
             "key_present": True,
             "last_success_at": None,
             "last_failure_at": None,
             "last_failure_status": None,
+            "model": "claude-sonnet-5-5",
+            "model_retires_at": None,
         }
         server.call_tool(1, "claude_conversation", {"message": "a"})
         first = told()

@@ -46,7 +46,13 @@ def service(
     provider: TracerProvider | None = None,
 ) -> AnthropicClaude:
     return AnthropicClaude(
-        api_key=key, base_url=base_url, timeout=timeout, max_retries=retries, tracer_provider=lambda: provider
+        api_key=key,
+        base_url=base_url,
+        timeout=timeout,
+        max_retries=retries,
+        default_model="claude-test-1",
+        model_refresh=3600,
+        tracer_provider=lambda: provider,
     )
 
 
@@ -730,7 +736,13 @@ def test_a_provider_that_becomes_ready_later_is_used_from_then_on() -> None:
 
     async def scenario(base_url: str) -> None:
         claude = AnthropicClaude(
-            api_key=KEY, base_url=base_url, timeout=DEADLINE, max_retries=0, tracer_provider=lambda: providers.pop(0)
+            api_key=KEY,
+            base_url=base_url,
+            timeout=DEADLINE,
+            max_retries=0,
+            default_model="claude-test-1",
+            model_refresh=3600,
+            tracer_provider=lambda: providers.pop(0),
         )
         await claude.create_message(request())
         assert exporter.get_finished_spans() == ()
@@ -752,7 +764,8 @@ class Watch:
             print("main" if threading.current_thread() is threading.main_thread() else "thread")
 
 sys.meta_path.insert(0, Watch())
-claude = AnthropicClaude(api_key="k", base_url=None, timeout=1, max_retries=0, tracer_provider=lambda: None)
+claude = AnthropicClaude(api_key="k", base_url=None, timeout=1, max_retries=0, default_model="claude-test-1",
+                         model_refresh=3600, tracer_provider=lambda: None)
 claude.check_configured()
 assert not {"anthropic", "httpx2", "pydantic"} & set(sys.modules)
 

@@ -120,7 +120,13 @@ class World:
 
 def service(api: FakeClaude) -> AnthropicClaude:
     return AnthropicClaude(
-        api_key="key", base_url=api.base_url, timeout=20, max_retries=0, tracer_provider=lambda: None
+        api_key="key",
+        base_url=api.base_url,
+        timeout=20,
+        max_retries=0,
+        default_model="claude-test-1",
+        model_refresh=3600,
+        tracer_provider=lambda: None,
     )
 
 

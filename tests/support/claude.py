@@ -27,10 +27,10 @@ class FakeClaude:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
 
-    def requests(self) -> list[dict[str, Any]]:
-        """What it was sent, oldest first: `headers`, `body`, `status`, `disconnected`."""
+    def requests(self, path: str = "/v1/messages") -> list[dict[str, Any]]:
+        """What was sent to `path`, oldest first: `headers`, `body`, `status`, `disconnected`."""
         with urllib.request.urlopen(f"{self.base_url}/__requests", timeout=DEADLINE) as response:  # noqa: S310  # loopback
-            return json.load(response)
+            return [request for request in json.load(response) if request["path"] == path]
 
     def advance(self, seconds: float) -> None:
         """Put its clock forward, by which its prompt cache goes."""

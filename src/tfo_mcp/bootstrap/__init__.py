@@ -129,6 +129,8 @@ class Server:
             base_url=settings.claude.base_url,
             timeout=settings.claude.timeout,
             max_retries=settings.claude.max_retries,
+            default_model=settings.claude.default_model,
+            model_refresh=settings.claude.model_refresh,
             tracer_provider=self._telemetry.tracer_provider,
         )
         self._toolbox = Toolbox(loaded, cwd=cwd)
@@ -266,6 +268,8 @@ class Server:
             sys.setswitchinterval(interval)
             gc.freeze()  # … and what was loaded is never looked through, which would hold up calls for 20 ms and more
             gc.enable()
+        if self._settings.claude.api_key:
+            await self._claude.look_up_default_model()
 
     async def _flush(self, seconds: float) -> None:
         """No program survives; sessions to storage and records to the collector, side by side, in `seconds` at most."""

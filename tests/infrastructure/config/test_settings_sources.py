@@ -55,7 +55,7 @@ def test_every_setting_has_variables(tmp_path: Path, section: str, key: str) -> 
     value_in = attrgetter(f"{section}.{key}")
     before = value_in(load(tmp_path).settings)
     allowed = expected(section, key)
-    example = EXAMPLES.get(allowed) or allowed.split()[-1]
+    example = "true" if before is False else EXAMPLES.get(allowed) or allowed.split()[-1]
 
     for variable in variables_of(f"{section}.{key}"):
         loaded = load(tmp_path, environ={variable: example})

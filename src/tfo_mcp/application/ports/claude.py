@@ -19,7 +19,8 @@ class ClaudeRequest:
         effort: the API's `output_config.effort`; None: the model's own.
         thinking: whether Claude may think as far as it sees fit (`thinking: adaptive`).
         output_schema: JSON Schema of what Claude's text is to be (`output_config.format`).
-        compact_at: tokens of the prompt from which on the API is to compact what is oldest; None: never.
+        compact_at: tokens of the prompt from which on the API is to sum up what is oldest, or to empty old tool
+            results where the model cannot; None: never.
     """
 
     model: str
@@ -97,6 +98,9 @@ class ModelInfo:
         max_input_tokens: of a prompt; None: unknown.
         max_tokens: of an answer; None: unknown.
         retires_at: seconds since the epoch; None: no date is known.
+        efforts: those that it knows; None: unknown.
+        thinks: whether it may think as far as it sees fit; None: unknown.
+        compacts: whether the API can sum up a conversation for it; None: unknown.
     """
 
     id: str
@@ -104,6 +108,9 @@ class ModelInfo:
     max_tokens: int | None
     lifecycle: Literal["active", "deprecated", "retired"]
     retires_at: float | None
+    efforts: frozenset[str] | None = None
+    thinks: bool | None = None
+    compacts: bool | None = None
 
 
 class ClaudeService(Protocol):
@@ -124,5 +131,19 @@ class ClaudeService(Protocol):
             ClaudeNotConfigured: there is no key.
             ClaudeFailure: the API refused it, or could not be reached, after the last retry; or the answer broke
                 off, and then `listener` had what arrived of it.
+        """
+        ...
+
+    async def describe(self, model: str) -> ModelInfo | None:
+        """What the API says of `model`, from memory where it was asked before; does not suspend then.
+
+        None where it knows nothing, or does not say so within 2 s: no message waits for more.
+        """
+        ...
+
+    async def count_tokens(self, request: ClaudeRequest) -> int | None:
+        """Tokens of the prompt that `request` makes, what was compacted before left out.
+
+        None where the API does not say so within 5 s.
         """
         ...

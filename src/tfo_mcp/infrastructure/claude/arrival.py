@@ -8,7 +8,12 @@ from tfo_mcp.application.ports import AnswerListener
 from tfo_mcp.infrastructure.claude.shapes import encodable, usage_of
 
 if TYPE_CHECKING:
-    from anthropic.lib.streaming import AsyncMessageStream, ParsedMessageStreamEvent
+    from anthropic.lib.streaming import (
+        AsyncMessageStream,
+        BetaAsyncMessageStream,
+        ParsedBetaMessageStreamEvent,
+        ParsedMessageStreamEvent,
+    )
 
 
 class Arrival:
@@ -26,7 +31,11 @@ class Arrival:
         self.complete = False
         self._half = ""
 
-    def take(self, event: ParsedMessageStreamEvent[None], stream: AsyncMessageStream[None]) -> None:
+    def take(
+        self,
+        event: ParsedMessageStreamEvent[None] | ParsedBetaMessageStreamEvent[None],
+        stream: AsyncMessageStream[None] | BetaAsyncMessageStream[None],
+    ) -> None:
         """One event has come."""
         self.begun = self.begun or event.type == "message_start"
         self.complete = self.complete or event.type == "message_stop"

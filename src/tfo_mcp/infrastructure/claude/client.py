@@ -8,21 +8,28 @@ silent connection; what is given back is the complete message. The SDK's retries
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tfo_mcp.application.ports import AnswerListener, ClaudeRequest, ClaudeResponse
+from tfo_mcp.application.ports import AnswerListener, ClaudeRequest, ClaudeResponse, ModelInfo
 from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
 from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
 from tfo_mcp.infrastructure.claude.arrival import Arrival
 from tfo_mcp.infrastructure.claude.attempts import Attempts, attempts_of, watch_attempts
+from tfo_mcp.infrastructure.claude.directory import ModelDirectory, warning_of
 from tfo_mcp.infrastructure.claude.failures import failure_of, unfinished
-from tfo_mcp.infrastructure.claude.shapes import parameters_of, response_of
+from tfo_mcp.infrastructure.claude.shapes import parameters_of, prompt_of, response_of
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from opentelemetry.trace import TracerProvider
+
+_logger = logging.getLogger(__name__)
+
+_COUNT_TIMEOUT = 5.0
+"""Seconds that counting may take: it stands in front of a message."""
 
 _CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection at most; the SDK's own default."""
@@ -36,6 +43,8 @@ class AnthropicClaude:
         base_url: another address of the API; None: the SDK's.
         timeout: seconds that the API may be silent.
         max_retries: attempts after the first.
+        default_model: the one that is warned of when its end is near, and that `health` tells of.
+        model_refresh: seconds after which the API is asked anew what a model is and can.
         tracer_provider: gives what the SDK's own CLIENT span `anthropic.messages.create` goes to, or None
             where nothing is recorded. Asked once a request, so that it may become ready later.
     """
@@ -47,6 +56,8 @@ class AnthropicClaude:
         base_url: str | None,
         timeout: float,
         max_retries: int,
+        default_model: str,
+        model_refresh: float,
         tracer_provider: Callable[[], TracerProvider | None],
     ) -> None:
         self._key = (api_key or "").strip()
@@ -54,6 +65,9 @@ class AnthropicClaude:
         self._timeout = timeout
         self._max_retries = max_retries
         self._tracer_provider = tracer_provider
+        self._default_model = default_model
+        self._directory = ModelDirectory(self._loaded, refresh=model_refresh, found=self._check_lifecycle)
+        self._warned: str | None = None
         self._loading: asyncio.Task[AsyncAnthropic] | None = None
         self._last_success: float | None = None
         self._last_failure: tuple[float, int | None] | None = None
@@ -76,6 +90,30 @@ class AnthropicClaude:
         """Import the SDK in a thread, so that the first message does not wait for it."""
         await self._loaded()
 
+    async def look_up_default_model(self) -> None:
+        """Have what the API says of the default model for `health`, and the log warned when it is about to end."""
+        await self.describe(self._default_model)
+
+    async def describe(self, model: str) -> ModelInfo | None:
+        """What the API says of `model`, from memory where it was asked before; None where it does not say, in 2 s."""
+        try:
+            self.check_configured()
+        except ClaudeFailure:
+            return None
+        return await self._directory.describe(model)
+
+    async def count_tokens(self, request: ClaudeRequest) -> int | None:
+        """Tokens of the prompt that `request` makes; None where the API does not say, in 5 s."""
+        parameters = prompt_of(request, self._directory.known(request.model))
+        try:
+            self.check_configured()
+            async with asyncio.timeout(_COUNT_TIMEOUT):
+                client = (await self._loaded()).with_options(max_retries=0)
+                messages: Any = client.beta.messages if "betas" in parameters else client.messages
+                return int((await messages.count_tokens(**parameters)).input_tokens)
+        except Exception:  # noqa: BLE001  # whatever it is: the request itself will tell
+            return None
+
     async def create_message(self, request: ClaudeRequest, listener: AnswerListener | None = None) -> ClaudeResponse:
         """Send one request, streaming inside, retried by the SDK alone. Cancelling it closes the connection.
 
@@ -86,10 +124,12 @@ class AnthropicClaude:
         """
         self.check_configured()
         client = (await self._loaded()).with_options(open_telemetry=self._tracing())
+        parameters = parameters_of(request, self._directory.known(request.model))
+        messages: Any = client.beta.messages if "betas" in parameters else client.messages
         attempts, arrival = Attempts(listener), Arrival(listener)
         around = attempts_of.set(attempts)
         try:
-            async with client.messages.stream(**parameters_of(request)) as stream:
+            async with messages.stream(**parameters) as stream:
                 arrival.request_id = stream.request_id
                 async for event in stream:
                     arrival.take(event, stream)
@@ -110,11 +150,15 @@ class AnthropicClaude:
     async def health(self) -> ComponentHealth:
         """Whether there is a key, and how the last requests went; asks the API nothing."""
         failed_at, failed_with = self._last_failure or (None, None)
+        model = self._directory.known(self._default_model)
         details = {
             "key_present": bool(self._key),
             "last_success_at": moment(self._last_success),
             "last_failure_at": moment(failed_at),
             "last_failure_status": failed_with,
+            "model": self._default_model,
+            "model_lifecycle": None if model is None else model.lifecycle,
+            "model_retires_at": None if model is None else moment(model.retires_at),
         }
         try:
             self.check_configured()
@@ -123,12 +167,21 @@ class AnthropicClaude:
         except ClaudeFailure:
             return ComponentHealth(HealthStatus.DEGRADED, details)
         failing = failed_at is not None and failed_at > (self._last_success or 0.0)
-        return ComponentHealth(HealthStatus.DEGRADED if failing else HealthStatus.HEALTHY, details)
+        retired = model is not None and model.lifecycle == "retired"
+        return ComponentHealth(HealthStatus.DEGRADED if failing or retired else HealthStatus.HEALTHY, details)
 
     async def close(self) -> None:
         """Close the connections; requests under way fail. An SDK that is still being imported has none."""
+        self._directory.close()
         if self._loading is not None and self._loading.done():
             await self._loading.result().close()
+
+    def _check_lifecycle(self, model: str, info: ModelInfo) -> None:
+        """Warn of the default model, once for each thing that there is to say."""
+        warning = warning_of(model, info, time.time()) if model == self._default_model else None
+        if warning not in {None, self._warned}:
+            self._warned = warning
+            _logger.warning("claude.default_model: %s; set another one", warning)
 
     def _tracing(self) -> Any:  # noqa: ANN401  # the SDK has no public name for the type of this option
         provider = self._tracer_provider()

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse
+from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse, ModelInfo
 from tfo_mcp.domain.message import Message, Usage, block_from_json
 
 if TYPE_CHECKING:
     from anthropic.types import Message as ApiMessage
     from anthropic.types import Usage as ApiUsage
+    from anthropic.types.beta import BetaMessage, BetaUsage
 
 
-def parameters_of(request: ClaudeRequest) -> dict[str, Any]:
-    """The keyword arguments of the SDK's method."""
+_LEAST_TRIGGER = 50_000
+"""Tokens of a prompt below which the API compacts none."""
+
+_COMPACT = "compact_20260112"
+_CLEAR = "clear_tool_uses_20250919"
+_BETAS = {_COMPACT: "compact-2026-01-12", _CLEAR: "context-management-2025-06-27"}
+"""What each edit of the context needs."""
+
+
+def parameters_of(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
+    """The keyword arguments of the SDK's method; with `betas` among them, of the one below `beta`.
+
+    Effort and thinking are left out where `model` has none. Where nothing is known of it, the API judges.
+    """
     parameters: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
         "messages": list(request.messages),
         "cache_control": {"type": "ephemeral"},
     }
-    output: dict[str, Any] = {} if request.effort is None else {"effort": request.effort}
+    output: dict[str, Any] = {}
+    if request.effort is not None and (model is None or model.efforts is None or request.effort in model.efforts):
+        output["effort"] = request.effort
     if request.output_schema is not None:
         output |= {"format": {"type": "json_schema", "schema": request.output_schema}}
     if output:
         parameters["output_config"] = output
-    if request.thinking:
+    if request.thinking and (model is None or model.thinks is not False):
         parameters["thinking"] = {"type": "adaptive"}
     if request.system and request.system.strip():
         parameters["system"] = request.system
@@ -35,10 +52,35 @@ def parameters_of(request: ClaudeRequest) -> dict[str, Any]:
             {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
             for tool in request.tools
         ]
+    return parameters | _editing(request, model)
+
+
+def prompt_of(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
+    """The keyword arguments of the SDK's `count_tokens`: what was compacted counts, what is to be edited does not."""
+    parameters = parameters_of(replace(request, compact_at=None), model)
+    del parameters["max_tokens"]
     return parameters
 
 
-def response_of(message: ApiMessage, request_id: str | None) -> ClaudeResponse:
+def _editing(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
+    """What makes the API keep a prompt short, and take back the summaries that it made."""
+    betas = {_BETAS[_COMPACT]} if _has_summary(request) else set[str]()
+    if request.compact_at is None:
+        return {"betas": list(betas)} if betas else {}
+    edit = _CLEAR if model is not None and model.compacts is False else _COMPACT
+    least = _LEAST_TRIGGER if edit == _COMPACT else 1
+    trigger = {"type": "input_tokens", "value": max(least, request.compact_at)}
+    return {
+        "betas": sorted(betas | {_BETAS[edit]}),
+        "context_management": {"edits": [{"type": edit, "trigger": trigger}]},
+    }
+
+
+def _has_summary(request: ClaudeRequest) -> bool:
+    return any(block["type"] == "compaction" for turn in request.messages for block in turn["content"])
+
+
+def response_of(message: ApiMessage | BetaMessage, request_id: str | None) -> ClaudeResponse:
     """The answer; raises whatever it may where `message` is not what the types promise: the SDK does not check."""
     usage = usage_of(message.usage)
     if message.stop_reason is None:
@@ -54,8 +96,17 @@ def response_of(message: ApiMessage, request_id: str | None) -> ClaudeResponse:
     return ClaudeResponse(message=answer, usage=usage, request_id=request_id)
 
 
-def usage_of(usage: ApiUsage) -> Usage:
-    """What the API counted; raises whatever it may where it is not what the SDK's types promise."""
+def usage_of(usage: ApiUsage | BetaUsage) -> Usage:
+    """What the API counted; raises whatever it may where it is not what the SDK's types promise.
+
+    The top level leaves out what it took to compact the conversation, which only `iterations` has.
+    """
+    iterations: Sequence[Any] = getattr(usage, "iterations", None) or ()
+    summing_up = [_tokens_of(iteration) for iteration in iterations if iteration.type == "compaction"]
+    return sum(summing_up, _tokens_of(usage))
+
+
+def _tokens_of(usage: Any) -> Usage:  # noqa: ANN401  # a usage or an iteration, whose fields have the same names
     return Usage(
         input_tokens=int(usage.input_tokens),
         output_tokens=int(usage.output_tokens),

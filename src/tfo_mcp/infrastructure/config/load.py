@@ -34,6 +34,7 @@ _YES_OR_NO: Mapping[str, object] = {
 }
 """What version 1.2 took for true or false beside the words themselves."""
 _OTHER_WORDS: Mapping[str, Mapping[str, object]] = {
+    "claude.thinking": _YES_OR_NO,
     "logging.level": {"warn": "warning"},
     "mcp.enable_tools": _YES_OR_NO,
     "mcp.enable_resources": _YES_OR_NO,

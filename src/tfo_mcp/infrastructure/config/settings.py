@@ -131,6 +131,26 @@ class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         int,
         Meta(ge=0, le=64 * _GIB, description="Bytes of conversations that are kept in memory between their turns."),
     ] = 64 * _MIB
+    effort: Annotated[
+        Literal["low", "medium", "high", "xhigh", "max"] | None,
+        Meta(description="Effort of a turn whose caller names none. Not set: the model's own."),
+    ] = None
+    thinking: Annotated[
+        bool, Meta(description="Let Claude think before an answer, as far as he sees fit, unless the caller says.")
+    ] = False
+    compact_at: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share of a model's longest prompt from which on the API sums up what is oldest; the stored "
+            "conversation stays whole.",
+        ),
+    ] = 0.8
+    model_refresh: Annotated[
+        float,
+        Meta(ge=60, le=86_400, description="Seconds after which the API is asked anew what a model is and can."),
+    ] = 3600.0
     budget: BudgetSettings = BudgetSettings()
 
 

@@ -44,10 +44,12 @@ A script decides the answers. It is YAML with one key:
 By default, a plain text that speaks of files, a directory, a machine, of reading, finding
 or repeating asks for up to two of the tools that are offered and that it can fill in;
 tool results are counted and quoted; anything else is answered with the number of messages
-seen and the first one. A token is three UTF-8 bytes, rounded up.
+seen and the first one. Where the request has a schema for the answer, its text is the simplest
+JSON that fits, or what the script says as it stands. A token is three UTF-8 bytes, rounded up.
 
-Beside `POST /v1/messages` stand `count_tokens` and `GET /v1/models`. Prompts are cached as the
-API caches them: `DELETE /__cache` empties the cache, `POST /__clock` puts its clock forward.
+Beside `POST /v1/messages` stand `count_tokens` and `GET /v1/models`. Prompts are compacted and
+cleared as `context_management` asks, and cached as the API caches them: `DELETE /__cache` empties
+the cache, `POST /__clock` puts its clock forward.
 `GET /__requests` lists the last 200 requests, oldest first, `DELETE` forgets them.
 """
 

@@ -6,6 +6,7 @@ import msgspec
 
 from tfo_mcp.infrastructure.fake_claude.conversation import Asked, Block, result_text
 from tfo_mcp.infrastructure.fake_claude.script import Reply, Script, ToolUse, When
+from tfo_mcp.infrastructure.fake_claude.structured import simplest
 
 MAX_TOOLS_AT_ONCE = 2
 QUOTED_TEXT = 500
@@ -54,10 +55,13 @@ class Player:
 
 
 def default_reply(asked: Asked) -> Reply:
-    """Answer without a script: summarise tool results, ask for tools, or tell what was seen."""
+    """Answer without a script: ask for tools, fit the schema, summarise tool results, or tell what was seen."""
+    calls = () if asked.results else _calls(asked)
+    if asked.schema is not None:
+        return Reply(tool_use=calls) if calls else Reply(text=msgspec.json.encode(simplest(asked.schema)).decode())
     if asked.results:
         return Reply(text=_summary(asked.results))
-    if calls := _calls(asked):
+    if calls:
         names = " and ".join(call.name for call in calls)
         return Reply(text=f"I will use {names}.", tool_use=calls)
     count = len(asked.request.messages)

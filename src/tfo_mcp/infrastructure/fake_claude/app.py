@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tfo_mcp.infrastructure.fake_claude.answers import Player
-from tfo_mcp.infrastructure.fake_claude.cache import PromptCache
+from tfo_mcp.infrastructure.fake_claude.cache import CacheUse, PromptCache
 from tfo_mcp.infrastructure.fake_claude.clock import Clock
 from tfo_mcp.infrastructure.fake_claude.conversation import Asked
 from tfo_mcp.infrastructure.fake_claude.delivery import Connection, Delivery
@@ -30,7 +30,7 @@ from tfo_mcp.infrastructure.fake_claude.listing import list_models
 from tfo_mcp.infrastructure.fake_claude.messages import new_id
 from tfo_mcp.infrastructure.fake_claude.models import describe
 from tfo_mcp.infrastructure.fake_claude.replies import JSON, NO_ANSWER, SUCCESS, pack
-from tfo_mcp.infrastructure.fake_claude.rules import check_headers, credential, existing_model, parse
+from tfo_mcp.infrastructure.fake_claude.rules import betas_of, check_headers, credential, existing_model, parse
 from tfo_mcp.infrastructure.fake_claude.script import Script
 
 MAX_BODY = 32 * 1024 * 1024
@@ -140,11 +140,12 @@ class _StandIn:
         except Rejected as rejected:
             return _refused(rejected, record)
         reply = self._player.reply_to(asked)
-        use = self._cache.look_up(credential(request.headers), asked.prefix)
-        parcel = pack(reply, asked, use, record.request_id)
+        account = credential(request.headers)
+        uses = tuple(self._cache.look_up(account, prompt) for prompt in asked.prompts)
+        parcel = pack(reply, asked, uses, record.request_id)
         record.status = None if parcel.status == NO_ANSWER else parcel.status
         headers = {"request-id": record.request_id, **rate_limits(parcel.status), **parcel.headers}
-        begun = partial(self._cache.commit, use) if parcel.status == SUCCESS else parcel.begun
+        begun = partial(self._commit, uses) if parcel.status == SUCCESS else parcel.begun
         return Delivery(replace(parcel, headers=headers, begun=begun), record.left)
 
     async def count(self, request: Request) -> Response:
@@ -153,7 +154,10 @@ class _StandIn:
             asked = await self._asked(request, record, only_counted=True)
         except Rejected as rejected:
             return _refused(rejected, record)
-        return _found({"input_tokens": asked.prefix.tokens}, record)
+        count: dict[str, object] = {"input_tokens": asked.edited.prefix.tokens}
+        if asked.edited.applied is not None:
+            count["context_management"] = {"original_input_tokens": asked.edited.original_tokens}
+        return _found(count, record)
 
     async def models(self, request: Request) -> Response:
         query = request.query_params
@@ -199,6 +203,10 @@ class _StandIn:
         self._clock.advance(step.advance)
         return Response(status_code=204)
 
+    def _commit(self, uses: tuple[CacheUse, ...]) -> None:
+        for use in uses:
+            self._cache.commit(use)
+
     def _received(self, request: Request) -> Record:
         record = Record(new_id("req"), time.monotonic(), request.url.path, _shown(request.headers.items()))
         self._records.append(record)
@@ -210,7 +218,7 @@ class _StandIn:
         while len(self._records) > 1 and sum(len(one.body) for one in self._records) > MAX_RECORDED:
             self._records.popleft()
         check_headers(request.headers)
-        return parse(body, beta="anthropic-beta" in request.headers, only_counted=only_counted)
+        return parse(body, betas=betas_of(request.headers), only_counted=only_counted)
 
 
 async def _read(request: Request) -> bytes:

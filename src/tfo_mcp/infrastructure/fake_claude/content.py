@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tfo_mcp.infrastructure.fake_claude.conversation import Asked
+from tfo_mcp.infrastructure.fake_claude.editing import Compaction
 from tfo_mcp.infrastructure.fake_claude.script import Reply, ToolUse
 from tfo_mcp.infrastructure.fake_claude.shapes import BYTES_PER_TOKEN, tokens
 from tfo_mcp.infrastructure.fake_claude.thoughts import seal
@@ -47,10 +48,12 @@ def write(reply: Reply, asked: Asked, new_id: str) -> Content:
 
     `new_id` begins the ids of tool calls.
     """
-    content = Content(stop_reason=reply.stop_reason or ("tool_use" if reply.tool_use else "end_turn"))
+    begun = [] if asked.compaction is None else [_compaction(asked.compaction)]
+    content = Content(begun, reply.stop_reason or ("tool_use" if reply.tool_use else "end_turn"))
     text, uses = reply.text, reply.tool_use
     if text is not None:
-        text, content.stop_sequence = _stopped(simulated(text), asked.request.stop_sequences)
+        written = simulated(text) if asked.schema is None else text  # which is to be JSON
+        text, content.stop_sequence = _stopped(written, asked.request.stop_sequences)
     if content.stop_sequence is not None:
         content.stop_reason, uses = "stop_sequence", ()
     elif reply.stop_reason == "stop_sequence":
@@ -114,6 +117,12 @@ def _thinking(thought: str, *, shown: bool) -> Part:
         ],
         {"type": "thinking", "thinking": "".join(pieces), "signature": signature},
     )
+
+
+def _compaction(compaction: Compaction) -> Part:
+    written = {name: compaction.block[name] for name in ("content", "encrypted_content")}
+    opened: Json = {"type": "compaction", "content": None, "encrypted_content": None}
+    return Part(opened, [{"type": "compaction_delta", **written}], compaction.block)
 
 
 def _text(text: str) -> Part:

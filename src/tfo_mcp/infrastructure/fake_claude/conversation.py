@@ -6,6 +6,7 @@ from itertools import groupby
 
 import msgspec
 
+from tfo_mcp.infrastructure.fake_claude.editing import Compaction, Edited
 from tfo_mcp.infrastructure.fake_claude.models import Model
 from tfo_mcp.infrastructure.fake_claude.prefix import Prefix
 from tfo_mcp.infrastructure.fake_claude.shapes import convert
@@ -52,6 +53,18 @@ class ToolChoice(msgspec.Struct, frozen=True):
     type: str | None = None
 
 
+class Format(msgspec.Struct, frozen=True):
+    """What the answer's text is to be."""
+
+    schema: dict[str, object] | None = None
+
+
+class OutputConfig(msgspec.Struct, frozen=True):
+    """How the answer is to be written."""
+
+    format: Format | None = None
+
+
 class Thinking(msgspec.Struct, frozen=True):
     """How the model may think, and whether its thoughts are shown."""
 
@@ -72,6 +85,7 @@ class Request(msgspec.Struct, frozen=True):
     tools: list[Tool] = msgspec.field(default_factory=list[Tool])
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
     stop_sequences: list[str] = msgspec.field(default_factory=list[str])
 
 
@@ -85,12 +99,28 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A valid request for a model, its turns (mid-conversation system messages left out) and its prompt."""
+    """A valid request for a model, its turns (mid-conversation system messages left out) and what becomes of it."""
 
     request: Request
     model: Model
     turns: tuple[Turn, ...]
-    prefix: Prefix
+    edited: Edited
+
+    @property
+    def compaction(self) -> Compaction | None:
+        """The summary that is written before the answer."""
+        return self.edited.compaction
+
+    @property
+    def prompts(self) -> tuple[Prefix, ...]:
+        """What is read: by the summary, if there is to be one, and by the answer."""
+        return (self.edited.prefix,) if self.compaction is None else (self.edited.prefix, self.compaction.prefix)
+
+    @property
+    def schema(self) -> dict[str, object] | None:
+        """What the answer's text is to fit."""
+        config = self.request.output_config
+        return None if config is None or config.format is None else config.format.schema
 
     @property
     def first_text(self) -> str:
@@ -120,7 +150,7 @@ class Asked:
     @property
     def window_left(self) -> int:
         """Tokens of the model's window that the prompt leaves."""
-        return self.model.window - self.prefix.tokens
+        return self.model.window - self.prompts[-1].tokens
 
 
 def merged(messages: Sequence[Message]) -> tuple[Turn, ...]:

@@ -9,6 +9,7 @@ from tfo_mcp.infrastructure.fake_claude.cache import CacheUse
 from tfo_mcp.infrastructure.fake_claude.content import Content, Json, Part, write
 from tfo_mcp.infrastructure.fake_claude.conversation import Asked
 from tfo_mcp.infrastructure.fake_claude.script import Reply
+from tfo_mcp.infrastructure.fake_claude.shapes import tokens
 
 
 def new_id(prefix: str) -> str:
@@ -23,21 +24,24 @@ class Answer:
     message_id: str
     model: str
     content: Content
-    cache_use: CacheUse
+    uses: tuple[CacheUse, ...]
+    asked: Asked
 
     def body(self) -> bytes:
         """Encode the message of a non-streaming answer."""
         blocks = [part.block for part in self.content.parts]
-        return msgspec.json.encode(self._message(blocks, self._end(), {**self._usage(1), **self._final_usage()}))
+        usage = {**self._usage(self.uses[-1], 1), **self._final_usage()}
+        return msgspec.json.encode({**self._message(blocks, self._end(), usage), **self._edits()})
 
     def events(self, delay_between: float) -> list[tuple[float, bytes]]:
         """List the server-sent events, each with the seconds to wait before it."""
         nothing: Json = {"stop_reason": None, "stop_sequence": None, "stop_details": None}
-        begun: Json = {"type": "message_start", "message": self._message([], nothing, self._usage(1))}
+        begun: Json = {"type": "message_start", "message": self._message([], nothing, self._usage(self.uses[-1], 1))}
         events = [(0.0, begun), (0.0, Json(type="ping"))]
         for index, part in enumerate(self.content.parts):
             events += _block_events(index, part, delay_between)
-        events.append((0.0, {"type": "message_delta", "delta": self._end(), "usage": self._final_usage()}))
+        end: Json = {"type": "message_delta", "delta": self._end(), "usage": self._final_usage(), **self._edits()}
+        events.append((0.0, end))
         events.append((0.0, {"type": "message_stop"}))
         return [(pause, encoded_event(event)) for pause, event in events]
 
@@ -60,8 +64,11 @@ class Answer:
             "usage": usage,
         }
 
-    def _usage(self, output_tokens: int) -> Json:
-        use = self.cache_use
+    def _edits(self) -> Json:
+        applied = self.asked.edited.applied
+        return {} if applied is None else {"context_management": {"applied_edits": applied}}
+
+    def _usage(self, use: CacheUse, output_tokens: int) -> Json:
         lifetimes = {f"ephemeral_{ttl}_input_tokens": written for ttl, written in use.written.items()}
         return {
             "input_tokens": use.rest,
@@ -74,15 +81,30 @@ class Answer:
 
     def _final_usage(self) -> Json:
         """What `message_delta` tells: totals, not what was added."""
-        usage = self._usage(self.content.output_tokens)
+        usage = self._usage(self.uses[-1], self.content.output_tokens)
+        iterations = self._iterations(usage)
         del usage["cache_creation"], usage["service_tier"]
-        return {**usage, "output_tokens_details": {"thinking_tokens": self.content.thinking_tokens}}
+        return {
+            **usage,
+            "output_tokens_details": {"thinking_tokens": self.content.thinking_tokens},
+            **({"iterations": iterations} if iterations else {}),
+        }
+
+    def _iterations(self, usage: Json) -> list[Json]:
+        """List the samplings, where there was more than one; the summary's tokens stand here only."""
+        if self.asked.compaction is None:
+            return []
+        summing_up = self._usage(self.uses[0], tokens(self.asked.compaction.written))
+        iterations: list[Json] = [{**summing_up, "type": "compaction"}, {**usage, "type": "message"}]
+        for iteration in iterations:
+            del iteration["service_tier"]
+        return iterations
 
 
-def compose(reply: Reply, asked: Asked, cache_use: CacheUse) -> Answer:
-    """Make the message that `reply` describes."""
+def compose(reply: Reply, asked: Asked, uses: tuple[CacheUse, ...]) -> Answer:
+    """Make the message that `reply` describes; `uses` are those of `asked.prompts`."""
     content = write(reply, asked, new_id("toolu"))
-    return Answer(new_id("msg"), asked.model.id, content, cache_use)
+    return Answer(new_id("msg"), asked.model.id, content, uses, asked)
 
 
 def encoded_event(event: Json) -> bytes:

@@ -31,6 +31,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     minimum: int = 512
     thinking: tuple[str, ...] = ("adaptive",)
     efforts: tuple[str, ...] = EFFORTS
+    compacts: bool = True
     default_effort: str = "high"
     lifecycle: Lifecycle = "active"
     deprecated: str | None = None
@@ -80,6 +81,7 @@ MODELS = (
         minimum=4096,
         thinking=_MANUAL,
         efforts=(),
+        compacts=False,
     ),
     Model(
         id="claude-opus-4-5-20251101",
@@ -89,6 +91,7 @@ MODELS = (
         minimum=4096,
         thinking=_MANUAL,
         efforts=("low", "medium", "high"),
+        compacts=False,
     ),
     Model(
         id="claude-sonnet-4-5-20250929",
@@ -98,6 +101,7 @@ MODELS = (
         minimum=1024,
         thinking=_MANUAL,
         efforts=(),
+        compacts=False,
         lifecycle="deprecated",
         deprecated=EPOCH,
         retires="2026-11-30",
@@ -110,6 +114,7 @@ MODELS = (
         minimum=1024,
         thinking=_MANUAL,
         efforts=(),
+        compacts=False,
         lifecycle="retired",
         deprecated=EPOCH,
         retires="2026-06-15",
@@ -169,10 +174,14 @@ def _instant(day: str | None) -> str | None:
 def _capabilities(model: Model) -> dict[str, object]:
     yes = {"supported": True}
     always = ("batch", "citations", "code_execution", "image_input", "pdf_input", "structured_outputs")
-    strategies = ("clear_thinking_20251015", "clear_tool_uses_20250919", "compact_20260112")
+    clears = ("clear_thinking_20251015", "clear_tool_uses_20250919")
     return {
         **dict.fromkeys(always, yes),
-        "context_management": {**yes, **dict.fromkeys(strategies, yes)},
+        "context_management": {
+            **yes,
+            **dict.fromkeys(clears, yes),
+            "compact_20260112": {"supported": model.compacts},
+        },
         "effort": {
             "supported": bool(model.efforts),
             **{effort: {"supported": effort in model.efforts} for effort in EFFORTS},

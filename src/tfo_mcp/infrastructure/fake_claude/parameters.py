@@ -9,6 +9,7 @@ from tfo_mcp.infrastructure.fake_claude.conversation import Request
 from tfo_mcp.infrastructure.fake_claude.errors import Rejected
 from tfo_mcp.infrastructure.fake_claude.models import EFFORTS, OWN_MODELS, THINKING, Model
 from tfo_mcp.infrastructure.fake_claude.shapes import Fields, inner
+from tfo_mcp.infrastructure.fake_claude.structured import check_schema
 
 COUNTED_FIELDS = frozenset(
     {"cache_control", "messages", "model", "output_config", "speed", "system", "thinking", "tool_choice", "tools"}
@@ -109,6 +110,8 @@ def _output_config(config: Fields, model: Model) -> None:
         _refuse("output_config.format.type: Input should be 'json_schema'")
     if form and not isinstance(form.get("schema"), dict):
         _refuse("output_config.format.schema: Field required")
+    if form:
+        check_schema(form["schema"])
 
 
 def _tool_choice(choice: Fields, request: Request) -> None:

@@ -126,7 +126,8 @@ def _part(level: Literal["tools", "system", "messages"], role: str, block: Field
     ttl: Ttl | None = next((mark for mark in marks if mark is not None), None)
     if ttl is not None and kind in NOT_CACHEABLE:
         _refuse(f"{where}.{kind}.cache_control: Extra inputs are not permitted")
-    return Part(level, role, kind, msgspec.json.encode(bare), ttl)
+    # In one order of the block's own fields, which the API knows; what is inside them counts as it stands.
+    return Part(level, role, kind, msgspec.json.encode(dict(sorted(bare.items()))), ttl)
 
 
 def _without_mark(block: Fields) -> dict[str, Any]:

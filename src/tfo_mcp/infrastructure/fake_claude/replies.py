@@ -18,8 +18,8 @@ GARBAGE = b'\xff\xfe\x00{"type": \xc3\x28\n\n\x80data:'
 """Neither UTF-8 nor JSON nor events."""
 
 
-def pack(reply: Reply, asked: Asked, use: CacheUse, request_id: str) -> Parcel:
-    """Make what is to be sent for `reply`."""
+def pack(reply: Reply, asked: Asked, uses: tuple[CacheUse, ...], request_id: str) -> Parcel:
+    """Make what is to be sent for `reply`; `uses` are those of the prompts that are read for it."""
     media_type = EVENTS if asked.request.stream else JSON
     match reply:
         case Reply(fault="silence"):
@@ -33,11 +33,11 @@ def pack(reply: Reply, asked: Asked, use: CacheUse, request_id: str) -> Parcel:
         case Reply(status=int(status)):
             return _refusal(reply, status, request_id)
         case _:
-            return _answer(reply, asked, use, request_id)
+            return _answer(reply, asked, uses, request_id)
 
 
-def _answer(reply: Reply, asked: Asked, use: CacheUse, request_id: str) -> Parcel:
-    answer, error = compose(reply, asked, use), reply.stream_error
+def _answer(reply: Reply, asked: Asked, uses: tuple[CacheUse, ...], request_id: str) -> Parcel:
+    answer, error = compose(reply, asked, uses), reply.stream_error
     if asked.request.stream:
         events: Chunks = answer.events(reply.delay_between)
         if error is not None:

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 import msgspec
 
 from tfo_mcp.infrastructure.fake_claude.conversation import Asked, Block, Request, Turn, inner_blocks, merged
+from tfo_mcp.infrastructure.fake_claude.editing import check_compaction, edit
 from tfo_mcp.infrastructure.fake_claude.errors import Rejected
 from tfo_mcp.infrastructure.fake_claude.models import Model, find_model
 from tfo_mcp.infrastructure.fake_claude.parameters import COUNTED_FIELDS, FIELDS, check_names, check_values
-from tfo_mcp.infrastructure.fake_claude.prefix import prefix_of
 from tfo_mcp.infrastructure.fake_claude.shapes import ShapeError, convert
 from tfo_mcp.infrastructure.fake_claude.thoughts import is_sealed
 
@@ -54,6 +54,7 @@ OTHER_BLOCKS = frozenset(
 """Types of blocks into which nothing here looks."""
 
 ONLY_IN = {
+    "compaction": "assistant",
     "tool_use": "assistant",
     "tool_result": "user",
     "thinking": "assistant",
@@ -79,18 +80,24 @@ def credential(headers: Mapping[str, str]) -> str:
     return headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
 
 
-def parse(body: bytes, *, beta: bool = False, only_counted: bool = False) -> Asked:
+def betas_of(headers: Mapping[str, str]) -> frozenset[str]:
+    """Give the betas that a request names in its one header for them."""
+    names = (name.strip() for name in headers.get("anthropic-beta", "").split(","))
+    return frozenset(name for name in names if name)
+
+
+def parse(body: bytes, *, betas: frozenset[str] = frozenset(), only_counted: bool = False) -> Asked:
     """Read a request's body and refuse it as the API would: 400, or 404 for the model.
 
     Args:
         body: the request's.
-        beta: whether it came with a beta header.
+        betas: those that it came with.
         only_counted: it came to `count_tokens`, which takes fewer fields and any length.
 
     Raises `Rejected`.
     """
     fields = _decoded(body)
-    check_names(fields, COUNTED_FIELDS if only_counted else FIELDS, beta=beta)
+    check_names(fields, COUNTED_FIELDS if only_counted else FIELDS, beta=bool(betas))
     try:
         request = convert(fields, Request)
     except ShapeError as error:
@@ -103,14 +110,15 @@ def parse(body: bytes, *, beta: bool = False, only_counted: bool = False) -> Ask
     check_values(fields, request, model)
     for check_request in REQUEST_RULES:
         check_request(request)
-    _fields_are_known(fields)
+    _fields_are_known(fields, betas)
     turns = merged(request.messages)
     for check_turns in TURN_RULES:
         check_turns(turns)
-    prefix = prefix_of(fields, model)
-    if prefix.tokens > model.window and not only_counted:
-        _refuse(f"prompt is too long: {prefix.tokens} tokens > {model.window} maximum")
-    return Asked(request, model, turns, prefix)
+    edited = edit(fields, model, betas)
+    length = edited.prefix.tokens
+    if length > model.window and not only_counted:
+        _refuse(f"prompt is too long: {length} tokens > {model.window} maximum")
+    return Asked(request, model, turns, edited)
 
 
 def existing_model(name: str) -> Model:
@@ -135,7 +143,7 @@ def _refuse(message: str, status: int = 400) -> NoReturn:
     raise Rejected(message, status)
 
 
-def _fields_are_known(fields: Mapping[str, Any]) -> None:
+def _fields_are_known(fields: Mapping[str, Any], betas: frozenset[str]) -> None:
     for index, message in enumerate(fields["messages"]):
         _no_others(f"messages.{index}", message, {"content", "role"})
         if isinstance(message["content"], str):
@@ -144,6 +152,8 @@ def _fields_are_known(fields: Mapping[str, Any]) -> None:
             where, kind = f"messages.{index}.content.{number}", block["type"]
             if kind in ALLOWED_FIELDS:
                 _no_others(f"{where}.{kind}", block, ALLOWED_FIELDS[kind])
+            elif kind == "compaction":
+                check_compaction(where, block, betas)
             elif kind not in OTHER_BLOCKS:
                 _refuse(
                     f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags: "
