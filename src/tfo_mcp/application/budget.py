@@ -39,8 +39,8 @@ class Budget:
         """
         turn = conversation.turn.usage if conversation.is_interrupted and conversation.turn is not None else Usage()
         used: dict[str, tuple[int | None, int]] = {
-            "turn": (self._limits.turn, _all(turn)),
-            "conversation": (self._limits.conversation, _all(conversation.usage)),
+            "turn": (self._limits.turn, turn.all_tokens),
+            "conversation": (self._limits.conversation, conversation.usage.all_tokens),
         }
         if self._limits.day is not None:
             midnight = time.time() // _DAY * _DAY
@@ -52,7 +52,3 @@ class Budget:
                 raise BudgetExceeded(period, limit, tokens, prompt + 1)
             max_tokens = min(max_tokens, limit - tokens - prompt)
         return max_tokens
-
-
-def _all(usage: Usage) -> int:
-    return usage.prompt_tokens + usage.output_tokens

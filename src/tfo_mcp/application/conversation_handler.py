@@ -15,6 +15,7 @@ from tfo_mcp.application.deadlines import Deadline, DeadlinePassed, Deadlines
 from tfo_mcp.application.ports import ClaudeService, ConversationRepository, RecordedTurn
 from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.application.turn_runner import TurnRunner
+from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import (
@@ -80,6 +81,7 @@ class ConversationHandler:
         conversations: ConversationRepository,
         claude: ClaudeService,
         runner: TurnRunner,
+        tools: TurnTools,
         *,
         defaults: SendDefaults,
     ) -> None:
@@ -87,6 +89,7 @@ class ConversationHandler:
         self._conversations = conversations
         self._claude = claude
         self._runner = runner
+        self._tools = tools
         self._defaults = defaults
         self._deadlines = Deadlines()
         self._accepting = asyncio.Lock()
@@ -105,7 +108,7 @@ class ConversationHandler:
                 is stored and sending the next one is the retry; without, it is not, or the conversation closed.
         """
         self._claude.check_configured()
-        self._runner.check_tools(command.tools)
+        self._tools.check(command.tools)
         progress = TurnProgress(info)
         async with progress.told():
             try:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tfo_mcp.application.budget import Budget, BudgetLimits
 from tfo_mcp.application.bus import Endpoint
 from tfo_mcp.application.commands import CloseConversation, ForkConversation, SendMessage
+from tfo_mcp.application.context_window import ContextWindow
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.conversation_handler import ConversationHandler, SendDefaults
 from tfo_mcp.application.conversation_queries import ConversationQueries, GetConversation, ListConversations
@@ -14,6 +15,7 @@ from tfo_mcp.application.ports import ClaudeService, ConversationCatalog, EventP
 from tfo_mcp.application.record_handler import RecordHandler
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.application.turn_runner import TurnLimits, TurnRunner
+from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.tool import ToolRegistry
 from tfo_mcp.infrastructure.config import Settings
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
@@ -42,13 +44,14 @@ class Conversations:
         locks = FileLocks(settings.storage.locks)
         desk = ConversationDesk(repository, locks, publisher, cache_bytes=claude_settings.history_cache_bytes)
         budget = claude_settings.budget
+        turn_tools = TurnTools(tools, tool_handler, desk)
         runner = TurnRunner(
             desk,
             repository,
             claude,
-            tools,
-            tool_handler,
+            turn_tools,
             budget=Budget(repository, BudgetLimits(turn=budget.turn, conversation=budget.conversation, day=budget.day)),
+            window=ContextWindow(claude, claude_settings.compact_at),
             telemetry=telemetry,
             limits=TurnLimits(
                 max_steps=claude_settings.max_steps,
@@ -61,8 +64,10 @@ class Conversations:
             model=claude_settings.default_model,
             max_tokens=claude_settings.max_tokens,
             patience=claude_settings.turn_timeout,
+            effort=claude_settings.effort,
+            thinking=claude_settings.thinking,
         )
-        self._handler = ConversationHandler(desk, repository, claude, runner, defaults=defaults)
+        self._handler = ConversationHandler(desk, repository, claude, runner, turn_tools, defaults=defaults)
         self._records = RecordHandler(SqlConversationForks(storage), publisher)
         self._queries = ConversationQueries(catalog)
 

@@ -97,6 +97,11 @@ class Usage:
         """All that went in, whether it came from the cache, went into it, or neither."""
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
+    @property
+    def all_tokens(self) -> int:
+        """Those that went in and those that came out."""
+        return self.prompt_tokens + self.output_tokens
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.input_tokens + other.input_tokens,
