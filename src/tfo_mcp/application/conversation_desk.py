@@ -71,9 +71,13 @@ class ConversationDesk:
                 wait = _SHORTEST_WAIT
                 while True:
                     async with self._locked(pending.conversation_id):
-                        ahead = await self._conversations.ahead_of(pending)
+                        known = self._kept.pop(pending.conversation_id, None)
+                        conversation, ahead = await self._conversations.next_for(pending, known)
+                        if conversation is None:
+                            raise ConversationNotFound(pending.conversation_id)
+                        self._keep(conversation)
                         if not await self._any_waits(ahead):
-                            yield await self._conversation(pending.conversation_id, pending.principal), ahead
+                            yield conversation, ahead
                             return
                     await asyncio.sleep(wait)
                     wait = min(2 * wait, _LONGEST_WAIT)
@@ -114,15 +118,15 @@ class ConversationDesk:
                 await self._locks.release(parsed)
 
     async def look_at(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
-        """The conversation, to be read only; None where the principal has none such.
+        """The conversation as it was last seen here, to be read only; None where the principal has none such.
 
         Raises:
             StorageUnavailable: it cannot be read.
         """
         known = self._kept.get(conversation_id)
-        if known is not None and conversation_id in self._queues:
+        if known is not None:
             return known if known.principal == principal else None
-        found = await self._conversations.get(conversation_id, principal, known)
+        found = await self._conversations.get(conversation_id, principal)
         if found is not None and conversation_id not in self._queues:
             self._keep(found)
         return found

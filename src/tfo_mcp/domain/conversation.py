@@ -203,6 +203,7 @@ class Conversation:
         if options.system_prompt is not None:
             self._change(system_prompt=options.system_prompt)
         self._change(turns=self._record.turns + 1)
+        self.changes.turn_is_new = True
         self._set_turn(
             Turn(
                 number=self._record.turns,

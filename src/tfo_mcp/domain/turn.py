@@ -167,7 +167,8 @@ class Changes:
     """What storage does not have yet, beside the row and the messages.
 
     Attributes:
-        turn: whether the last turn is new or other than storage has it.
+        turn: whether the last turn is other than storage has it.
+        turn_is_new: whether storage does not have it at all.
         calls: requests to Claude that are new or have an outcome now, by number.
         begun_tools: calls of tools that are about to run and must not run twice, by id.
         begun_sends: pending sends that became turns, by id.
@@ -175,6 +176,7 @@ class Changes:
     """
 
     turn: bool = False
+    turn_is_new: bool = False
     calls: dict[int, ClaudeCall] = field(default_factory=dict[int, ClaudeCall])
     begun_tools: list[str] = field(default_factory=list[str])
     begun_sends: list[int] = field(default_factory=list[int])

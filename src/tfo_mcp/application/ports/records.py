@@ -73,8 +73,10 @@ class ConversationRepository(Protocol):
         """
         ...
 
-    async def ahead_of(self, pending: PendingSend) -> Sequence[PendingSend]:
-        """What was accepted for the same conversation before `pending` and is no turn yet, in order."""
+    async def next_for(
+        self, pending: PendingSend, known: Conversation | None = None
+    ) -> tuple[Conversation | None, Sequence[PendingSend]]:
+        """Its conversation, as `get` gives it, and what was accepted for it before and is no turn yet, in order."""
         ...
 
     async def adopt(self, pending: PendingSend, holder: str) -> bool:

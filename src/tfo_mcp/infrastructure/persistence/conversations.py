@@ -97,8 +97,10 @@ class SqlConversationRepository:
 
         return await self._storage.write(work, committed)
 
-    async def ahead_of(self, pending: PendingSend) -> Sequence[PendingSend]:
-        """What was accepted for the same conversation before `pending` and is no turn yet, in order.
+    async def next_for(
+        self, pending: PendingSend, known: Conversation | None = None
+    ) -> tuple[Conversation | None, Sequence[PendingSend]]:
+        """Its conversation, as `get` gives it, and what was accepted for it before and is no turn yet, in order.
 
         Raises:
             StorageUnavailable: the database cannot be opened or read.
@@ -111,7 +113,8 @@ class SqlConversationRepository:
         earlier = (columns.conversation_id == pending.conversation_id) & (columns.id < pending.id)
         async with self._storage.read() as connection:
             rows = await connection.execute(select(pending_sends).where(earlier).order_by(columns.id))
-            return [pending_of(row) for row in rows.mappings()]
+            ahead = [pending_of(row) for row in rows.mappings()]
+            return await _load(connection, pending.conversation_id, pending.principal, known), ahead
 
     async def adopt(self, pending: PendingSend, holder: str) -> bool:
         """Let another process wait with `pending`, whose holder is dead; whether it was still there to be taken.
@@ -234,11 +237,11 @@ async def _append(connection: AsyncConnection, conversation: Conversation) -> No
     row = conversation_row(conversation.record())
     try:
         if conversation.fence == 0:
-            await connection.execute(insert(conversations).values(row))
+            await connection.execute(insert(conversations), row)
         else:
             mine = (conversations.c.id == conversation.id) & (conversations.c.principal == conversation.principal)
             unmoved = conversations.c.fence == conversation.fence
-            moved = await connection.execute(update(conversations).where(mine, unmoved).values(row))
+            moved = await connection.execute(update(conversations).where(mine, unmoved), row)
             if moved.rowcount == 0:
                 raise ConversationBusy(conversation.id)
         if conversation.uncommitted:
@@ -262,9 +265,10 @@ async def _append_changes(connection: AsyncConnection, conversation: Conversatio
 
     changes, principal = conversation.changes, conversation.principal
     if changes.turn and conversation.turn is not None:
-        await _put(connection, turns, turn_row(conversation.id, principal, conversation.turn))
+        await _put(connection, turns, turn_row(conversation.id, principal, conversation.turn), new=changes.turn_is_new)
     for call in changes.calls.values():
-        await _put(connection, claude_requests, call_row(conversation.id, principal, call))
+        row = call_row(conversation.id, principal, call)
+        await _put(connection, claude_requests, row, new=call.outcome is None)
     if changes.begun_sends:
         await connection.execute(delete(pending_sends).where(pending_sends.c.id.in_(changes.begun_sends)))
     if changes.begun_tools:
@@ -273,13 +277,16 @@ async def _append_changes(connection: AsyncConnection, conversation: Conversatio
         await connection.execute(insert(tool_starts), begun)
 
 
-async def _put(connection: AsyncConnection, table: Table, row: dict[str, Any]) -> None:
-    """Insert `row`, or bring the one that has its number up to it; in words that every database has."""
+async def _put(connection: AsyncConnection, table: Table, row: dict[str, Any], *, new: bool) -> None:
+    """Insert `row`, or bring the one that has its number up to it; in words that every database has.
+
+    One that is new may have been changed before it was stored.
+    """
     from sqlalchemy import insert, update
 
     same = (table.c.conversation_id == row["conversation_id"]) & (table.c.number == row["number"])
-    if (await connection.execute(update(table).where(same).values(row))).rowcount == 0:
-        await connection.execute(insert(table).values(row))
+    if new or (await connection.execute(update(table).where(same), row)).rowcount == 0:
+        await connection.execute(insert(table), row)
 
 
 async def _by_key(connection: AsyncConnection, principal: str, key: str | None) -> PendingSend | RecordedTurn | None:
