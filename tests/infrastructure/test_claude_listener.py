@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.claude import FakeClaude, fake_claude
+from support.otlp import free_port
 from tfo_mcp.application.ports import AnswerListener, Attempt, ClaudeRequest, ClaudeResponse
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import Message, Text, Usage
@@ -79,6 +79,8 @@ def service(base_url: str, *, timeout: float = DEADLINE, retries: int = 0) -> An
         base_url=base_url,
         timeout=timeout,
         max_retries=retries,
+        default_model="claude-test-1",
+        model_refresh=3600,
         tracer_provider=lambda: None,
     )
 
@@ -194,12 +196,18 @@ def test_a_cancelled_answer_has_been_told_as_far_as_it_came_and_its_connection_i
 
 def test_the_pieces_of_a_text_are_its_text_whatever_halves_of_characters_they_end_in() -> None:
     pieces = ["a\ud83d", "\ude00b", "\ud83d", "", "\ude00\ud800", "x\ude00", "\ud83d"]
-    begun = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test-1", "content": []}
+    begun: dict[str, object] = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-test-1",
+        "content": [],
+    }
     usage = {"input_tokens": 7, "output_tokens": 1}
     deltas = [
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}} for piece in pieces
     ]
-    events = [
+    events: list[dict[str, object]] = [
         {"type": "message_start", "message": {**begun, "stop_reason": None, "stop_sequence": None, "usage": usage}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Half \ud83d"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "\ude00"}},
@@ -322,10 +330,8 @@ def test_a_failure_may_have_cost_something_unless_the_api_refused_it_before_the_
 
 
 def test_what_could_not_be_sent_has_cost_nothing() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
     heard = Heard()
-    failure = failed(service(f"http://127.0.0.1:{port}", retries=1), heard)
+    failure = failed(service(f"http://127.0.0.1:{free_port()}", retries=1), heard)
     assert [(each.number, each.status, each.error_type) for each in heard.attempts] == [
         (1, None, "APIConnectionError"),
         (2, None, "APIConnectionError"),

@@ -230,6 +230,11 @@ CLAUDE: Sequence[Behaviour] = (
         "Each request is a `claude.request` span below its turn, with the Claude SDK's own span below it.",
     ),
     Behaviour(
+        "claude.attempts",
+        "diagrams: Claude API Integration Flow; OpenTelemetry semantic conventions",
+        "Each attempt, the first as its retries, is an event of the `claude.request` span and a count in the metrics.",
+    ),
+    Behaviour(
         "claude.measured",
         "diagrams: Claude API Integration Flow; OpenTelemetry semantic conventions",
         "Duration and tokens of each request are counted under the model that answered.",
