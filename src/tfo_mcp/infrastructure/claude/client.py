@@ -150,8 +150,8 @@ class AnthropicClaude:
                     self._last_success = time.time()
                     return response
                 failure = unfinished(stream.response, arrival.request_id)
-        except ClaudeFailure as missing:  # something that a cloud needs
-            failure = missing
+        except ClaudeFailure as missing:  # something that a cloud needs; others who wait have the same error
+            failure = ClaudeFailure(str(missing))
         except Exception as error:  # noqa: BLE001  # the SDK trusts what it receives: a bad answer fails anyhow
             failure = failure_of(error, request.model, arrival.request_id, secret=self._key, cloud=self._cloud)
         finally:
