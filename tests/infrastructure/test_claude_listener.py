@@ -79,6 +79,8 @@ def service(base_url: str, *, timeout: float = DEADLINE, retries: int = 0) -> An
         base_url=base_url,
         timeout=timeout,
         max_retries=retries,
+        default_model="claude-test-1",
+        model_refresh=3600,
         tracer_provider=lambda: None,
     )
 
