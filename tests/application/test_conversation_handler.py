@@ -23,6 +23,7 @@ from tfo_mcp.application.ports import (
     ClaudeRequest,
     ClaudeResponse,
     ClaudeService,
+    ModelInfo,
     RecordedTurn,
     TraceContext,
     current_operation,
@@ -78,6 +79,12 @@ class ScriptedClaude:
     def check_configured(self) -> None:
         if not self._configured:
             raise ClaudeNotConfigured
+
+    async def describe(self, model: str) -> ModelInfo | None:
+        return None
+
+    async def count_tokens(self, request: ClaudeRequest) -> int | None:
+        return None
 
     async def create_message(self, request: ClaudeRequest, listener: AnswerListener | None = None) -> ClaudeResponse:
         self.check_configured()

@@ -41,6 +41,7 @@ from tfo_mcp.application.queries import (
 )
 from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
+from tfo_mcp.bootstrap.claude import make_claude
 from tfo_mcp.bootstrap.conversations import Conversations
 from tfo_mcp.bootstrap.tools import Toolbox
 from tfo_mcp.domain import events
@@ -48,7 +49,6 @@ from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.prompt import PromptRegistry
 from tfo_mcp.domain.resource import ResourceRegistry
 from tfo_mcp.domain.tool import ToolRegistry
-from tfo_mcp.infrastructure.claude import AnthropicClaude
 from tfo_mcp.infrastructure.client_log import FollowedLog
 from tfo_mcp.infrastructure.config import Loaded, Settings, masked
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
@@ -124,15 +124,7 @@ class Server:
         self._sessions = SqlSessionRepository(self._storage)
         self._audit_storage = Storage(settings.storage.audit, AUDIT)
         self._audit = SqlAuditTrail(self._audit_storage, max_rows=settings.storage.max_audit_rows)
-        self._claude = AnthropicClaude(
-            api_key=settings.claude.api_key.reveal(),
-            base_url=settings.claude.base_url,
-            timeout=settings.claude.timeout,
-            max_retries=settings.claude.max_retries,
-            default_model=settings.claude.default_model,
-            model_refresh=settings.claude.model_refresh,
-            tracer_provider=self._telemetry.tracer_provider,
-        )
+        self._claude = make_claude(settings, self._telemetry.tracer_provider)
         self._toolbox = Toolbox(loaded, cwd=cwd)
         blocking = ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool")
         features = _features(settings)
@@ -260,7 +252,7 @@ class Server:
                 with suppress(StorageUnavailable):  # it has logged it, and says it to whoever needs it
                     await storage.open()
             await self._toolbox.warm_up()
-            if self._settings.claude.api_key:
+            if self._settings.claude.is_configured:
                 await self._claude.warm_up()
         except Exception:  # loading is a convenience: whatever fails here is met again where it is needed
             _logger.exception("loading in the background failed")
@@ -268,7 +260,7 @@ class Server:
             sys.setswitchinterval(interval)
             gc.freeze()  # … and what was loaded is never looked through, which would hold up calls for 20 ms and more
             gc.enable()
-        if self._settings.claude.api_key:
+        if self._settings.claude.is_configured:
             await self._claude.look_up_default_model()
 
     async def _flush(self, seconds: float) -> None:

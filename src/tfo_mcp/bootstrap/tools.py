@@ -62,7 +62,7 @@ class Toolbox:
             *system_tools(self.roots),
             *conversation_tools(
                 default_model=settings.claude.default_model,
-                has_key=bool(settings.claude.api_key),
+                has_key=settings.claude.is_configured,
                 max_message=settings.mcp.max_message_size,
                 timeout=2 * settings.claude.turn_timeout + _TURN_MARGIN,
             ),

@@ -19,6 +19,7 @@ EXAMPLES = {
     "text": "example",
     "text of 1 to 200 characters": "example",
     "true or false": "false",
+    "a name of letters, digits and `-`": "example",
     "a path": "/example",
     "stderr or a path": "/example",
     "a list of paths": "/one, /two",

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.application.ports import AnswerListener, ClaudeRequest, ClaudeResponse, ModelInfo
@@ -18,6 +19,7 @@ from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
 from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
 from tfo_mcp.infrastructure.claude.arrival import Arrival
 from tfo_mcp.infrastructure.claude.attempts import Attempts, attempts_of, watch_attempts
+from tfo_mcp.infrastructure.claude.clouds import Cloud
 from tfo_mcp.infrastructure.claude.directory import ModelDirectory, warning_of
 from tfo_mcp.infrastructure.claude.failures import failure_of, unfinished
 from tfo_mcp.infrastructure.claude.shapes import parameters_of, prompt_of, response_of
@@ -39,8 +41,9 @@ class AnthropicClaude:
     """`ClaudeService` on Anthropic's SDK.
 
     Args:
-        api_key: None or blank: not configured, whatever `base_url` says.
+        api_key: None or blank: not configured, whatever `base_url` says, unless there is a `cloud`.
         base_url: another address of the API; None: the SDK's.
+        cloud: who is asked in place of Anthropic; its credentials are its own, and the key is not sent to it.
         timeout: seconds that the API may be silent.
         max_retries: attempts after the first.
         default_model: the one that is warned of when its end is near, and that `health` tells of.
@@ -54,13 +57,15 @@ class AnthropicClaude:
         *,
         api_key: str | None,
         base_url: str | None,
+        cloud: Cloud | None = None,
         timeout: float,
         max_retries: int,
         default_model: str,
         model_refresh: float,
         tracer_provider: Callable[[], TracerProvider | None],
     ) -> None:
-        self._key = (api_key or "").strip()
+        self._cloud = cloud
+        self._key = (api_key or "").strip() if cloud is None else ""
         self._base_url = base_url
         self._timeout = timeout
         self._max_retries = max_retries
@@ -77,8 +82,11 @@ class AnthropicClaude:
 
         Raises:
             ClaudeNotConfigured: there is no key.
-            ClaudeFailure: there is one that cannot even be sent.
+            ClaudeFailure: there is one that cannot even be sent, or what the cloud needs is not installed.
         """
+        if self._cloud is not None:
+            self._cloud.check_installed()
+            return
         if not self._key:
             raise ClaudeNotConfigured
         if not (self._key.isascii() and self._key.isprintable()):
@@ -88,7 +96,9 @@ class AnthropicClaude:
 
     async def warm_up(self) -> None:
         """Import the SDK in a thread, so that the first message does not wait for it."""
-        await self._loaded()
+        with suppress(ClaudeFailure):  # it is told to whoever needs it
+            self.check_configured()
+            await self._loaded()
 
     async def look_up_default_model(self) -> None:
         """Have what the API says of the default model for `health`, and the log warned when it is about to end."""
@@ -96,6 +106,8 @@ class AnthropicClaude:
 
     async def describe(self, model: str) -> ModelInfo | None:
         """What the API says of `model`, from memory where it was asked before; None where it does not say, in 2 s."""
+        if self._cloud is not None:
+            return None
         try:
             self.check_configured()
         except ClaudeFailure:
@@ -120,15 +132,15 @@ class AnthropicClaude:
         Raises:
             ClaudeNotConfigured: there is no key.
             ClaudeFailure: the API refused it or could not be reached, after the last retry, or its answer broke
-                off; `listener` has had what arrived.
+                off; `listener` has had what arrived. Or a cloud's region or credentials are missing.
         """
         self.check_configured()
-        client = (await self._loaded()).with_options(open_telemetry=self._tracing())
         parameters = parameters_of(request, self._directory.known(request.model))
-        messages: Any = client.beta.messages if "betas" in parameters else client.messages
         attempts, arrival = Attempts(listener), Arrival(listener)
         around = attempts_of.set(attempts)
         try:
+            client = (await self._loaded()).with_options(open_telemetry=self._tracing())
+            messages: Any = client.beta.messages if "betas" in parameters else client.messages
             async with messages.stream(**parameters) as stream:
                 arrival.request_id = stream.request_id
                 async for event in stream:
@@ -138,8 +150,10 @@ class AnthropicClaude:
                     self._last_success = time.time()
                     return response
                 failure = unfinished(stream.response, arrival.request_id)
+        except ClaudeFailure as missing:  # something that a cloud needs; others who wait have the same error
+            failure = ClaudeFailure(str(missing))
         except Exception as error:  # noqa: BLE001  # the SDK trusts what it receives: a bad answer fails anyhow
-            failure = failure_of(error, request.model, arrival.request_id, secret=self._key)
+            failure = failure_of(error, request.model, arrival.request_id, secret=self._key, cloud=self._cloud)
         finally:
             attempts_of.reset(around)
         self._last_failure = time.time(), failure.status
@@ -148,11 +162,11 @@ class AnthropicClaude:
         raise failure
 
     async def health(self) -> ComponentHealth:
-        """Whether there is a key, and how the last requests went; asks the API nothing."""
+        """Who is asked, whether there is a key, and how the last requests went; asks the API nothing."""
         failed_at, failed_with = self._last_failure or (None, None)
         model = self._directory.known(self._default_model)
         details = {
-            "key_present": bool(self._key),
+            **({"key_present": bool(self._key)} if self._cloud is None else {"provider": self._cloud.name}),
             "last_success_at": moment(self._last_success),
             "last_failure_at": moment(failed_at),
             "last_failure_status": failed_with,
@@ -173,7 +187,7 @@ class AnthropicClaude:
     async def close(self) -> None:
         """Close the connections; requests under way fail. An SDK that is still being imported has none."""
         self._directory.close()
-        if self._loading is not None and self._loading.done():
+        if self._loading is not None and self._loading.done() and not _failed(self._loading):
             await self._loading.result().close()
 
     def _check_lifecycle(self, model: str, info: ModelInfo) -> None:
@@ -188,7 +202,7 @@ class AnthropicClaude:
         return False if provider is None else {"tracer_provider": provider, "propagation": False}
 
     async def _loaded(self) -> AsyncAnthropic:
-        if self._loading is None:
+        if self._loading is None or _failed(self._loading):
             self._loading = asyncio.create_task(asyncio.to_thread(self._load))
         # One import for all who wait for it; who is cancelled leaves it to the others.
         return await asyncio.shield(self._loading)
@@ -196,13 +210,21 @@ class AnthropicClaude:
     def _load(self) -> AsyncAnthropic:
         from anthropic import AsyncAnthropic, Timeout
 
-        client = AsyncAnthropic(
-            api_key=self._key,
-            base_url=self._base_url,
-            timeout=Timeout(self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT)),
-            max_retries=self._max_retries,
-            open_telemetry=False,
-            middleware=[watch_attempts],
+        options: dict[str, Any] = {
+            "base_url": self._base_url,
+            "timeout": Timeout(self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT)),
+            "max_retries": self._max_retries,
+            "open_telemetry": False,
+            "middleware": [watch_attempts],
+        }
+        # The clouds' clients have all that is used of this one; what they lack is asked of it alone.
+        made: Any = (
+            AsyncAnthropic(api_key=self._key, **options) if self._cloud is None else self._cloud.client(**options)
         )
+        client: AsyncAnthropic = made
         _ = client.messages  # imported by the SDK at first use, which is not to be on the event loop
         return client
+
+
+def _failed(loading: asyncio.Task[AsyncAnthropic]) -> bool:
+    return loading.done() and (loading.cancelled() or loading.exception() is not None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.infrastructure.claude.attempts import SPEND_LIMITS, seconds_to_wait
+from tfo_mcp.infrastructure.claude.clouds import Cloud
 from tfo_mcp.infrastructure.claude.shapes import encodable
 
 if TYPE_CHECKING:
@@ -48,8 +49,17 @@ _SERVER_ERRORS = 500
 """The first status that is the server's fault."""
 
 
-def failure_of(error: Exception, model: str, request_id: str | None, *, secret: str) -> ClaudeFailure:
-    """What to tell of `error`, which came of a request to `model`; never with `secret` in it.
+_STREAMS = ("text/event-stream", "application/vnd.amazon.eventstream")
+"""The types of a streamed answer, Anthropic's and Bedrock's."""
+
+_CREDENTIALS = frozenset({"boto3", "botocore", "google"})
+"""Whose errors are of credentials that cannot be had."""
+
+
+def failure_of(
+    error: Exception, model: str, request_id: str | None, *, secret: str, cloud: Cloud | None = None
+) -> ClaudeFailure:
+    """What to tell of `error`, which came of a request to `model`, at a `cloud`; never with `secret` in it.
 
     Of `may_have_cost` it knows what the error itself says, not what came before it.
     """
@@ -58,7 +68,7 @@ def failure_of(error: Exception, model: str, request_id: str | None, *, secret: 
 
     match error:
         case anthropic.APIStatusError():
-            return _refusal(error, model, secret)
+            return _refusal(error, model, secret, cloud)
         case anthropic.APITimeoutError() | httpx2.TimeoutException():
             within = isinstance(error, httpx2.TimeoutException)  # the SDK's own is of an attempt, which is known
             said = "Claude's API did not answer in time; try again"
@@ -67,6 +77,8 @@ def failure_of(error: Exception, model: str, request_id: str | None, *, secret: 
             return ClaudeFailure("Claude's API could not be reached; check the network and try again", counts=True)
         case httpx2.HTTPError():
             return _cut(request_id)
+        case _ if cloud is not None and _is_of_credentials(error):
+            return ClaudeFailure(f"{cloud.title} cannot be asked without credentials: {cloud.credentials}")
         case _:
             odd = "Claude's API gave an answer that cannot be understood"
             return ClaudeFailure(odd, request_id=request_id, may_have_cost=True)
@@ -74,7 +86,7 @@ def failure_of(error: Exception, model: str, request_id: str | None, *, secret: 
 
 def unfinished(response: Response, request_id: str | None) -> ClaudeFailure:
     """What to tell of an answer that ended well as HTTP has it, and is no whole message."""
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
+    if response.headers.get("content-type", "").startswith(_STREAMS):
         return _cut(request_id)
     return ClaudeFailure(_SENTENCES[404], request_id=request_id)
 
@@ -84,16 +96,32 @@ def _cut(request_id: str | None) -> ClaudeFailure:
     return ClaudeFailure(said, request_id=request_id, counts=True, may_have_cost=True)
 
 
-def _refusal(error: APIStatusError, model: str, secret: str) -> ClaudeFailure:
+def _is_of_credentials(error: Exception) -> bool:
+    """Whether the SDK could not sign a request; where there is nothing to do it with, it has no type for that."""
+    missing = type(error) is RuntimeError and str(error).startswith("Could not resolve")
+    return missing or type(error).__module__.partition(".")[0] in _CREDENTIALS
+
+
+def _refusal(error: APIStatusError, model: str, secret: str, cloud: Cloud | None) -> ClaudeFailure:
     begun = error.response.is_success
     status = _EVENT_STATUS.get(error.type or "", 500) if begun else error.status_code
     limited = error.error_code in SPEND_LIMITS
+    sentence = encodable(_of_cloud(cloud, status, model) or _sentence(error, status, model))
     return ClaudeFailure(
-        encodable(_sentence(error, status, model)).replace(secret, "***"),
+        sentence.replace(secret, "***") if secret else sentence,
         status=status,
         request_id=error.request_id,
         counts=not limited and (status in _TRANSIENT or status >= _SERVER_ERRORS),
     )
+
+
+def _of_cloud(cloud: Cloud | None, status: int, model: str) -> str | None:
+    """What a status means there and not at Anthropic."""
+    if cloud is None:
+        return None
+    if status in {401, 403}:
+        return f"{cloud.title} refused these credentials: {cloud.credentials}"
+    return f"{cloud.title} does not know the model {model[:200]!r}" if status == 404 else None  # noqa: PLR2004  # not found
 
 
 def _sentence(error: APIStatusError, status: int, model: str) -> str:

@@ -21,6 +21,10 @@ _MAPPINGS = frozenset({"telemetry.headers", "telemetry.resource_attributes"})
 _FOREIGN = {
     "ANTHROPIC_API_KEY": "claude.api_key",
     "ANTHROPIC_BASE_URL": "claude.base_url",
+    "ANTHROPIC_VERTEX_PROJECT_ID": "claude.vertex_project",
+    "AWS_REGION": "claude.aws_region",
+    "AWS_DEFAULT_REGION": "claude.aws_region",
+    "CLOUD_ML_REGION": "claude.vertex_region",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "telemetry.endpoint",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "telemetry.protocol",
     "OTEL_EXPORTER_OTLP_INSECURE": "telemetry.insecure",

@@ -28,6 +28,7 @@ _Endpoint = Annotated[
     Meta(pattern=_ENDPOINT, title="host:port or a URL such as https://host:4318, without a user or password"),
 ]
 _Program = Annotated[str, Meta(pattern=r"\A(?:/[^\x00]*)?[^/\x00]+\Z")]
+_Region = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9-]+\Z", title="a name of letters, digits and `-`")]
 Protocol = Literal["grpc", "http/protobuf"]
 
 
@@ -92,6 +93,13 @@ class BudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    provider: Annotated[
+        Literal["anthropic", "bedrock", "vertex"],
+        Meta(
+            description="Who is asked. `bedrock` and `vertex` need the extra of that name, have credentials by the "
+            "means of their cloud, and know models by names of their own."
+        ),
+    ] = "anthropic"
     api_key: Annotated[
         Secret,
         Meta(title="text", description="Anthropic API key. Without one the server runs, and Claude tools say so."),
@@ -112,6 +120,14 @@ class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     base_url: Annotated[
         _Url | None, Meta(description="Where the API is; the key is sent there. Not set: Anthropic's own.")
     ] = None
+    aws_region: Annotated[
+        _Region | None, Meta(description="Bedrock's region. Not set: as the AWS configuration says.")
+    ] = None
+    vertex_project: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=200)] | None,
+        Meta(description="Vertex AI's project. Not set: that of the credentials."),
+    ] = None
+    vertex_region: Annotated[_Region | None, Meta(description="Vertex AI's region, such as `global`.")] = None
     max_failures: Annotated[
         int, Meta(ge=1, le=100, description="Failed requests in a row that close a conversation.")
     ] = 5
@@ -152,6 +168,11 @@ class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(ge=60, le=86_400, description="Seconds after which the API is asked anew what a model is and can."),
     ] = 3600.0
     budget: BudgetSettings = BudgetSettings()
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether Claude can be asked, as far as the settings say: a cloud has credentials of its own."""
+        return self.provider != "anthropic" or bool(self.api_key)
 
 
 class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
