@@ -198,7 +198,7 @@ def test_a_change_invalidates_its_level_and_those_after_it(change: Json, kept: s
 
 
 def test_an_image_anywhere_invalidates_the_messages_only() -> None:
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com/"}}
 
     async def talk(claude: AsyncAnthropic) -> None:
         request = {"system": [text(600, mark=MARK)], "cache_control": MARK}

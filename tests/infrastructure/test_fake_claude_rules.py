@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEADERS = {"x-api-key": "x", "anthropic-version": "2026-10-21"}
+AT_A_URL = {"type": "url", "url": "https://example.com/"}
 ECHO = {"name": "echo", "input_schema": {"type": "object"}}
 
 
@@ -219,7 +220,7 @@ def test_what_the_api_refuses_is_refused(request_body: dict[str, Any] | bytes, p
         body(user("hi"), output_config={"effort": "max", "format": {"type": "json_schema", "schema": {}}}),
         body(user("hi"), tools=[ECHO], tool_choice={"type": "tool", "name": "echo"}),
         body(user("hi"), tool_choice={"type": "none"}, container=None, inference_geo="us", diagnostics=None),
-        body(user({"type": "document", "source": {}}, {"type": "image", "source": {}}), user("hi")),
+        body(user({"type": "document", "source": AT_A_URL}, {"type": "image", "source": AT_A_URL}), user("hi")),
         body(user("hi"), assistant({"type": "server_tool_use", "id": "x"}, text("x")), user("hi")),
         body(user("hi"), assistant(text("x"), {"type": "redacted_thinking", "data": "x"}, text("y")), user("hi")),
     ],

@@ -34,6 +34,7 @@ DomainError
     ├── InvalidSearch              no words to search for, too many, or a place that was not given out
     ├── IdempotencyKeyReused
     ├── ToolsNotAllowed            beyond `claude.allow_tools`
+    ├── InvalidOutputSchema        none that an answer can be made to fit
     ├── BudgetExceeded             nothing was sent
     └── ClaudeFailure              the API refused or could not be reached
         └── ClaudeNotConfigured    no key
@@ -315,6 +316,15 @@ class ToolsNotAllowed(ToolFailure):
         names = ", ".join(repr(name[:100]) for name in unknown[:5])
         there_are = ", ".join(allowed) if allowed else "none"
         super().__init__(f"Claude may not use {names} here; the tools that he may use are: {there_are}")
+
+
+class InvalidOutputSchema(ToolFailure):
+    """A caller wants an answer to fit a schema that is none, or that the API does not take; `why` is a sentence."""
+
+    error_type = "invalid_output_schema"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"output_schema: {why}")
 
 
 class BudgetExceeded(ToolFailure):

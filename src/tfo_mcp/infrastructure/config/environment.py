@@ -6,7 +6,10 @@ An empty variable is one that is not set: clients pass `"X": "${X}"` on without 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+
+import msgspec
 
 from tfo_mcp.infrastructure.config import file
 from tfo_mcp.infrastructure.config.given import Given, Sayings
@@ -17,6 +20,7 @@ from tfo_mcp.infrastructure.telemetry.conventions import ENVIRONMENT, SERVICE_NA
 PREFIX = "TELEMETRYFLOW_MCP_"
 _LISTS = frozenset({"claude.allow_tools", "tools.roots", "tools.execute_command.allow"})
 _MAPPINGS = frozenset({"telemetry.headers", "telemetry.resource_attributes"})
+_JSON = frozenset({"claude.prices"})
 
 _FOREIGN = {
     "ANTHROPIC_API_KEY": "claude.api_key",
@@ -108,6 +112,11 @@ def _split(name: str, value: object, origin: str) -> object:
         return [item.strip() for item in value.split(",") if item.strip()]
     if isinstance(value, str) and name in _MAPPINGS:
         return _pairs(value, origin)
+    if isinstance(value, str) and name in _JSON:
+        with suppress(
+            msgspec.DecodeError, UnicodeError
+        ):  # what is no JSON stays a text, which is refused as any other wrong value
+            return msgspec.json.decode(value)
     return value
 
 

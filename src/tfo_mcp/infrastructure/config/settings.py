@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, cast, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from tfo_mcp.infrastructure.config.prices import ModelPrices, PriceSettings
+
 _KIB = 1024
 _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
@@ -167,6 +169,23 @@ class ClaudeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         float,
         Meta(ge=60, le=86_400, description="Seconds after which the API is asked anew what a model is and can."),
     ] = 3600.0
+    max_attachments: Annotated[int, Meta(ge=0, le=100, description="Files that one message may have.")] = 10
+    max_attachment_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=20 * _MIB,
+            description="Bytes of a file that goes with a message. Of a picture the API takes 3932160, however many "
+            "are allowed here.",
+        ),
+    ] = 4 * _MIB
+    max_output_schema_bytes: Annotated[
+        int, Meta(ge=2, le=_MIB, description="Bytes of the JSON Schema that a caller wants an answer to fit.")
+    ] = 64 * _KIB
+    prices: ModelPrices = msgspec.field(default_factory=dict[str, PriceSettings])
+    currency: Annotated[
+        str, Meta(min_length=1, max_length=20, description="What the amounts of `claude.prices` are.")
+    ] = "USD"
     budget: BudgetSettings = BudgetSettings()
 
     @property

@@ -2,8 +2,8 @@
 
 It asks no model and needs no key that means anything. It serves demonstrations and tests
 through the real SDK, answers the same thing to the same conversation, refuses what the
-API refuses, and says in every text that it is simulated. It imports nothing else of
-this package and knows nothing of MCP.
+API refuses, and says in every text that it is simulated. Of this package it imports only
+how the beginning of a picture is read, and knows nothing of MCP.
 
 A script decides the answers. It is YAML with one key:
 

@@ -22,13 +22,17 @@ _NO_XHIGH = ("low", "medium", "high", "max")
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """One model. `minimum` is the shortest prefix that is cached; all lengths are tokens, all dates days."""
+    """One model. `minimum` is the shortest prefix that is cached, `picture` the most that one picture takes.
+
+    All lengths are tokens, all dates days.
+    """
 
     id: str
     released: str = EPOCH
     window: int = 1_000_000
     output: int = 128_000
     minimum: int = 512
+    picture: int = 4784
     thinking: tuple[str, ...] = ("adaptive",)
     efforts: tuple[str, ...] = EFFORTS
     compacts: bool = True
@@ -64,12 +68,20 @@ MODELS = (
         deprecated=EPOCH,
         retires="2026-06-30",
     ),
-    Model(id="claude-opus-4-6", released="2026-02-05", minimum=4096, thinking=_EITHER, efforts=_NO_XHIGH),
+    Model(
+        id="claude-opus-4-6",
+        released="2026-02-05",
+        minimum=4096,
+        picture=1568,
+        thinking=_EITHER,
+        efforts=_NO_XHIGH,
+    ),
     Model(
         id="claude-sonnet-4-6",
         released="2026-02-17",
         output=64_000,
         minimum=1024,
+        picture=1568,
         thinking=_EITHER,
         efforts=_NO_XHIGH,
     ),
@@ -82,6 +94,7 @@ MODELS = (
         thinking=_MANUAL,
         efforts=(),
         compacts=False,
+        picture=1568,
     ),
     Model(
         id="claude-opus-4-5-20251101",
@@ -92,6 +105,7 @@ MODELS = (
         thinking=_MANUAL,
         efforts=("low", "medium", "high"),
         compacts=False,
+        picture=1568,
     ),
     Model(
         id="claude-sonnet-4-5-20250929",
@@ -102,6 +116,7 @@ MODELS = (
         thinking=_MANUAL,
         efforts=(),
         compacts=False,
+        picture=1568,
         lifecycle="deprecated",
         deprecated=EPOCH,
         retires="2026-11-30",
@@ -115,6 +130,7 @@ MODELS = (
         thinking=_MANUAL,
         efforts=(),
         compacts=False,
+        picture=1568,
         lifecycle="retired",
         deprecated=EPOCH,
         retires="2026-06-15",

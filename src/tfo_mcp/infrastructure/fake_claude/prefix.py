@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, cast, get_args
 import msgspec
 
 from tfo_mcp.infrastructure.fake_claude.errors import Rejected
+from tfo_mcp.infrastructure.fake_claude.files import counted_size
 from tfo_mcp.infrastructure.fake_claude.models import Model
 from tfo_mcp.infrastructure.fake_claude.shapes import Fields, inner, tokens
 
@@ -24,12 +25,13 @@ _SEPARATOR = b"\0"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One block. `written` is what is counted and compared, `ttl` the breakpoint on it."""
+    """One block. `written` is what is compared, `size` the bytes that are counted, `ttl` the breakpoint on it."""
 
     level: Literal["tools", "system", "messages"]
     role: str
     kind: str
     written: bytes
+    size: int
     ttl: Ttl | None = None
 
 
@@ -60,11 +62,11 @@ def prefix_of(fields: Fields, model: Model) -> Prefix:
 
     Raises `Rejected` for breakpoints that the API refuses.
     """
-    parts = _with_automatic(list(_parts(fields)), fields)
+    parts = _with_automatic(list(_parts(fields, model)), fields)
     _breakpoints_are_in_order(parts)
     digests: list[bytes] = []
     lengths: list[int] = []
-    written, above = 0, ""
+    size, above = 0, ""
     digest = hashlib.sha256(model.id.encode())
     settings = _settings(fields, model, parts)
     for part in parts:
@@ -72,9 +74,9 @@ def prefix_of(fields: Fields, model: Model) -> Prefix:
             digest.update(_SEPARATOR + msgspec.json.encode([part.level, *settings[part.level]]))
             above = part.level
         digest.update(_SEPARATOR + part.role.encode() + _SEPARATOR + part.written)
-        written += len(part.written)
+        size += part.size
         digests.append(digest.digest())
-        lengths.append(tokens(written))
+        lengths.append(tokens(size))
     return Prefix(
         tuple(digests),
         tuple(lengths),
@@ -100,21 +102,21 @@ def _settings(fields: Fields, model: Model, parts: Sequence[Part]) -> dict[str, 
     }
 
 
-def _parts(fields: Fields) -> Iterator[Part]:
+def _parts(fields: Fields, model: Model) -> Iterator[Part]:
     for index, tool in enumerate(fields.get("tools") or ()):
-        yield _part("tools", "", tool, f"tools.{index}")
+        yield _part(model, "tools", "", tool, f"tools.{index}")
     for index, block in enumerate(_blocks(fields.get("system") or ())):
-        yield _part("system", "", block, f"system.{index}")
+        yield _part(model, "system", "", block, f"system.{index}")
     for index, message in enumerate(fields["messages"]):
         for number, block in enumerate(_blocks(message["content"])):
-            yield _part("messages", message["role"], block, f"messages.{index}.content.{number}")
+            yield _part(model, "messages", message["role"], block, f"messages.{index}.content.{number}")
 
 
 def _blocks(content: str | Iterable[Fields]) -> Iterable[Fields]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _part(level: Literal["tools", "system", "messages"], role: str, block: Fields, where: str) -> Part:
+def _part(model: Model, level: Literal["tools", "system", "messages"], role: str, block: Fields, where: str) -> Part:
     marks: list[Ttl | None] = [_ttl(block, where)]
     bare = _without_mark(block)
     kind = block.get("type") or "custom"
@@ -127,7 +129,8 @@ def _part(level: Literal["tools", "system", "messages"], role: str, block: Field
     if ttl is not None and kind in NOT_CACHEABLE:
         _refuse(f"{where}.{kind}.cache_control: Extra inputs are not permitted")
     # In one order of the block's own fields, which the API knows; what is inside them counts as it stands.
-    return Part(level, role, kind, msgspec.json.encode(dict(sorted(bare.items()))), ttl)
+    written = msgspec.json.encode(dict(sorted(bare.items())))
+    return Part(level, role, kind, written, counted_size(bare, len(written), model), ttl)
 
 
 def _without_mark(block: Fields) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 from tfo_mcp.infrastructure.fake_claude.conversation import Asked, Block, Request, Turn, inner_blocks, merged
 from tfo_mcp.infrastructure.fake_claude.editing import check_compaction, edit
 from tfo_mcp.infrastructure.fake_claude.errors import Rejected
+from tfo_mcp.infrastructure.fake_claude.files import check_files
 from tfo_mcp.infrastructure.fake_claude.models import Model, find_model
 from tfo_mcp.infrastructure.fake_claude.parameters import COUNTED_FIELDS, FIELDS, check_names, check_values
 from tfo_mcp.infrastructure.fake_claude.shapes import ShapeError, convert
@@ -111,6 +112,7 @@ def parse(body: bytes, *, betas: frozenset[str] = frozenset(), only_counted: boo
     for check_request in REQUEST_RULES:
         check_request(request)
     _fields_are_known(fields, betas)
+    check_files(fields, model)
     turns = merged(request.messages)
     for check_turns in TURN_RULES:
         check_turns(turns)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import cache
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
-from tfo_mcp.application.tool_handler import CallAbandoned
 from tfo_mcp.domain.completion import MOST_VALUES, Completion, first_of
 from tfo_mcp.domain.errors import ToolFailure
 from tfo_mcp.domain.resource import Content, Reader, ResourceTemplate
+from tfo_mcp.domain.tool import Abandonable
 from tfo_mcp.infrastructure.tools.files import FileLimits, read_bytes
+from tfo_mcp.infrastructure.tools.off_the_loop import off_the_loop
 from tfo_mcp.infrastructure.tools.roots import Roots, quoted
 from tfo_mcp.infrastructure.tools.tree import Tree, TreeLimits
 
 if TYPE_CHECKING:
     from mimetypes import MimeTypes
-
-_T = TypeVar("_T")
 
 _PREFIX: Final = "file://"
 """What stands before the path; a host never does."""
@@ -62,20 +59,6 @@ def file_template(roots: Roots, limits: FileLimits, executor: Executor) -> Resou
     )
 
 
-class _Work:
-    """What a thread asks now and then: whether anybody still waits."""
-
-    def __init__(self) -> None:
-        self._abandoned = threading.Event()
-
-    def abandon(self) -> None:
-        self._abandoned.set()
-
-    def check(self) -> None:
-        if self._abandoned.is_set():
-            raise CallAbandoned
-
-
 class _FileResources:
     def __init__(self, roots: Roots, limits: FileLimits, executor: Executor) -> None:
         self._roots = roots
@@ -84,21 +67,14 @@ class _FileResources:
 
     async def read(self, uri: str, reader: Reader) -> Content:  # noqa: ARG002  # the roots are everybody's
         path = _path_of(uri)
-        return await self._off_the_loop(lambda work: self._read(path, work))
+        return await off_the_loop(self._executor, lambda work: self._read(path, work))
 
     async def complete(self, written: str, reader: Reader) -> Completion:  # noqa: ARG002  # as above
-        return await self._off_the_loop(lambda work: self._complete(written, work))
-
-    async def _off_the_loop(self, function: Callable[[_Work], _T]) -> _T:
-        work = _Work()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, function, work)
-        finally:
-            work.abandon()
+        return await off_the_loop(self._executor, lambda work: self._complete(written, work))
 
     # --- in a thread ---
 
-    def _read(self, path: str, work: _Work) -> Content:
+    def _read(self, path: str, work: Abandonable) -> Content:
         with self._roots.open(path) as opened:
             if opened.is_folder:
                 raise ToolFailure(f"{quoted(path)} is a folder; list_directory shows what is in it")
@@ -110,7 +86,7 @@ class _FileResources:
             )
         return _content(path, data)
 
-    def _complete(self, written: str, work: _Work) -> Completion:
+    def _complete(self, written: str, work: Abandonable) -> Completion:
         """Files and folders whose path begins so, and which can be opened."""
         head, slash, _ = written.rpartition("/")
         folder, complete = "/" + (head + slash).lstrip("/"), True
@@ -128,7 +104,7 @@ class _FileResources:
                 break
         return first_of(offered, complete=complete)
 
-    def _names(self, folder: str, work: _Work) -> tuple[Sequence[str], bool]:
+    def _names(self, folder: str, work: Abandonable) -> tuple[Sequence[str], bool]:
         """What is in `folder`, and whether that is all."""
         try:
             with self._roots.open(folder) as opened:

@@ -205,7 +205,7 @@ class _Files:
                 if full := room < 0 or len(found) == self._limits.max_entries:
                     break
                 found.append(names)
-        paths = [_wire("/".join(names)) for names in sorted(found)]
+        paths = [wire_name("/".join(names)) for names in sorted(found)]
         truncated = full or not tree.complete
         notes = f"[{len(paths)} matches, and there may be more: narrow path or pattern]" if truncated else ""
         structured = {"path": path, "matches": paths, "count": len(paths), "truncated": truncated}
@@ -247,7 +247,7 @@ def _decoded(decoder: codecs.IncrementalDecoder, data: bytes, path: str, encodin
 
 
 def _described(names: Names, entry: Entry) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": _wire("/".join(names)), "type": "other"}
+    described: dict[str, Any] = {"name": wire_name("/".join(names)), "type": "other"}
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:  # gone since it was listed
@@ -270,7 +270,7 @@ def _line(entry: Mapping[str, Any]) -> str:
             return f"{name}  ({kind})"
 
 
-def _wire(name: str) -> str:
+def wire_name(name: str) -> str:
     """A file's name with the bytes that are not UTF-8 spelt out, for JSON has no place for them."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
