@@ -344,7 +344,9 @@ def test_what_timed_out_inside_a_tool_is_a_timeout_of_the_tool() -> None:
 
     bench = ToolBench([in_mode("late", fail, ToolMode.TASK)])
 
-    assert bench.run("late").text == "the turn did not finish within 600 s and was stopped"
+    assert bench.run("late").text == (
+        "the wait for the turns before this message, which was not sent, did not finish within 600 s and was stopped"
+    )
     assert bench.executed == [("late", "timed_out", "timeout")]
 
 

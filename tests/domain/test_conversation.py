@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.sends import a_send
+from support.talk import reread
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import CONVERSATION_TRANSITIONS, ConversationState, ConversationTrigger
 from tfo_mcp.domain.errors import ClaudeFailure, ConversationClosed, InvalidTransition
@@ -46,17 +47,6 @@ def asked(text: str = "Hello") -> Conversation:
     conversation.begin_turn(a_send(text))
     conversation.request_sent()
     return conversation
-
-
-def loaded(conversation: Conversation) -> Conversation:
-    """What another process finds in storage after a commit."""
-    ledger = conversation.changes.calls.values()
-    return Conversation(
-        conversation.record(),
-        conversation.messages,
-        conversation.turn,
-        next((call for call in ledger if call.outcome is None), None),
-    )
 
 
 def names(conversation: Conversation) -> Sequence[str]:
@@ -110,7 +100,7 @@ def test_whatever_happens_in_whatever_order_the_state_is_the_expected_one(
     conversation, state, failures = new(), "created", 0
     for step in steps:
         if data.draw(st.booleans(), label="the process dies and another one goes on"):
-            conversation = loaded(conversation)
+            conversation = reread(conversation)
         following = FOLLOWING.get((state, step))
         if following is None:
             with pytest.raises((ConversationClosed, InvalidTransition)):
@@ -192,7 +182,7 @@ def interrupted(*answered: str) -> Conversation:
     conversation.response_received(Message("assistant", calls, usage=Usage(), stop_reason="tool_use"))
     for name in answered:
         conversation.add_tool_answer(ToolAnswer(name, f"answer {name}"))
-    return loaded(conversation)
+    return reread(conversation)
 
 
 @pytest.mark.parametrize(("answered", "missing"), [("", "abc"), ("b", "ac"), ("cab", "")], ids=["none", "one", "all"])
@@ -216,7 +206,7 @@ def test_tool_calls_are_answered_once_however_often_the_turn_fails() -> None:
 
 
 def test_a_conversation_whose_process_died_while_waiting_takes_the_next_message() -> None:
-    conversation = loaded(asked())
+    conversation = reread(asked())
     assert conversation.state is ConversationState.WAITING
     conversation.begin_turn(a_send("Are you there?"))
     assert conversation.state is ConversationState.ACTIVE
@@ -264,7 +254,7 @@ def test_a_model_that_is_not_there_does_not_stay_and_all_else_does() -> None:
     conversation = new()
     failed(conversation, COUNTS_NOT, "claude-test-2")
     assert conversation.model == "claude-test-2"
-    conversation = loaded(conversation)
+    conversation = reread(conversation)
     failed(conversation, NO_SUCH_MODEL, "gpt-9", "Be brief.")
     assert (conversation.record().model, conversation.system_prompt) == ("claude-test-2", "Be brief.")
 

@@ -163,7 +163,8 @@ def test_a_turn_that_takes_too_long_is_a_result_that_says_so(tmp_path: Path, rev
             eventually(lambda: not server.call_tool(1, "claude_conversation", {"message": "hi"})["isError"])
             result = server.call_tool(2, "claude_conversation", {"message": "slow"})
             assert result["isError"] is True
-            assert "did not finish within 1.5 s and was stopped" in result["content"][0]["text"]
+            assert result["structuredContent"]["stop_reason"] == "timeout"
+            assert result["content"][0]["text"].endswith(", stopped by timeout]")
             eventually(lambda: claude.requests()[-1]["disconnected"])
 
 

@@ -10,12 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.claude import FakeClaude, fake_claude
+from support.sends import a_send
+from support.talk import reread
 from tfo_mcp.application.ports import ClaudeRequest
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
 from tfo_mcp.domain.transcript import Transcript
+from tfo_mcp.domain.turn import Arrived, TurnState
 from tfo_mcp.infrastructure.claude import AnthropicClaude
 from tfo_mcp.infrastructure.fake_claude.thoughts import seal
 
@@ -45,15 +48,23 @@ blocks = st.one_of(
 reasons = st.sampled_from(["end_turn", "tool_use", "max_tokens", "refusal", "pause_turn", "stop_sequence"])
 answers = st.tuples(st.lists(blocks, max_size=5), reasons)
 failures = st.sampled_from([400, 401, 404, 429, 500, 529, None])
-outcomes = st.one_of(answers, failures, st.sampled_from(["cancelled", "killed"]))
+cuts = st.tuples(st.one_of(failures, st.just("cancelled")), anything)
+outcomes = st.one_of(answers, cuts, st.sampled_from(["killed", "timeout"]))
 
 
 @dataclass
 class Turn:
-    """One send: what is said, how each request of it ends, and how much of each round of tool calls is answered."""
+    """One send: what is said, how each request of it ends, and how much of each round of tool calls is answered.
+
+    Attributes:
+        continues: whether the turn before it is continued first, where that was not ended.
+        outcomes: answers, with their blocks and stop reason; what went wrong, with the text that had arrived; or a
+            word for what befell the server.
+    """
 
     message: str
-    outcomes: list[tuple[list[Block], str] | int | str | None]
+    continues: bool
+    outcomes: list[tuple[list[Block] | int | str | None, str] | str]
     results: list[list[str]] = field(default_factory=list[list[str]])
 
 
@@ -61,6 +72,7 @@ turns = st.lists(
     st.builds(
         Turn,
         said,
+        st.booleans(),
         st.lists(outcomes, min_size=1, max_size=4),
         st.lists(st.lists(anything, max_size=5), max_size=4),
     ),
@@ -73,21 +85,31 @@ class World:
     """A conversation as the handler drives it, each request sent to the stand-in as well."""
 
     def __init__(self, claude: AnthropicClaude) -> None:
-        self.conversation = Conversation.create(principal="local", model=MODEL, system_prompt=None)
+        self.conversation = Conversation.create(principal="local", model=MODEL)
         self._claude = claude
         self._ids = count()
 
     async def play(self, turn: Turn) -> None:
-        self.conversation.add_user_message(turn.message)
+        before = self.conversation.turn
+        if turn.continues and before is not None and before.state is not TurnState.ENDED:
+            self.conversation.resume_turn()
+            for use in self.conversation.open_calls():
+                self.conversation.add_tool_answer(ToolAnswer(use.id, "late"))
+        else:
+            self.conversation.begin_turn(a_send(turn.message))
         results = iter(turn.results)
         for outcome in turn.outcomes:
             self.conversation.request_sent()
             await self._send()
-            if not isinstance(outcome, tuple):
+            if isinstance(outcome, str) or not isinstance(outcome[0], list):
                 return self._end(outcome)
-            message = self._answer(*outcome)
+            content, reason = outcome
+            message = self._answer(content, reason)
             self.conversation.response_received(message)
-            uses = message.tool_uses if message.stop_reason == "tool_use" else ()
+            if reason == "pause_turn":
+                self.conversation.go_on()
+                continue
+            uses = self.conversation.open_calls()
             given = next(results, list[str]())
             for use, result in zip(reversed(uses), given, strict=False):
                 self.conversation.add_tool_answer(ToolAnswer(use.id, result, is_error=result == ""))
@@ -96,7 +118,8 @@ class World:
         return None
 
     async def _send(self) -> None:
-        asked = Transcript(self.conversation.messages).turns
+        asked = self.conversation.transcript.turns
+        assert asked == Transcript(self.conversation.messages).turns
         request = ClaudeRequest(model=MODEL, max_tokens=1, system=None, messages=asked, tools=())
         answer = await self._claude.create_message(request)
         assert answer.usage.cache_read_tokens + answer.usage.cache_write_tokens + answer.usage.input_tokens > 0
@@ -108,14 +131,23 @@ class World:
         ]
         return Message("assistant", told, usage=Usage(1, 1), model=MODEL, stop_reason=reason)
 
-    def _end(self, outcome: int | str | None) -> None:
-        if outcome == "killed":
-            self.conversation = Conversation(self.conversation.record(), self.conversation.messages)
-        elif outcome == "cancelled":
-            self.conversation.request_cancelled()
-        else:
-            assert not isinstance(outcome, str)
-            self.conversation.request_failed(ClaudeFailure("failed", status=outcome, counts=True), max_failures=NEVER)
+    def _end(self, outcome: tuple[list[Block] | int | str | None, str] | str) -> None:
+        match outcome:
+            case "killed":
+                self.conversation = reread(self.conversation)
+            case "timeout":
+                self.conversation.request_cancelled()
+                self.conversation.end_turn("timeout")
+            case "cancelled", text:
+                self.conversation.request_cancelled(Arrived(begun=True, text=text))
+                self.conversation.cancel_turn()
+            case int() | None as status, text:
+                failure = ClaudeFailure("failed", status=status, counts=True)
+                self.conversation.request_failed(
+                    failure, max_failures=NEVER, arrived=Arrived(begun=text != "", text=text)
+                )
+            case _:
+                raise AssertionError(outcome)
 
 
 def service(api: FakeClaude) -> AnthropicClaude:

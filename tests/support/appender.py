@@ -14,6 +14,7 @@ import resource
 import sys
 from pathlib import Path
 
+from support.sends import a_send
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import ConversationBusy, StorageUnavailable
 from tfo_mcp.domain.identifiers import ConversationId
@@ -48,14 +49,14 @@ def _arguments() -> argparse.Namespace:
 
 async def _append(repository: SqlConversationRepository, arguments: argparse.Namespace) -> None:
     text = "x" * arguments.size
-    conversation = Conversation.create(principal="local", model="m", system_prompt=None)
+    conversation = Conversation.create(principal="local", model="m")
     for _ in range(arguments.appends):
         while True:
             if arguments.to:
                 found = await repository.get(ConversationId(arguments.to), "local")
                 assert found is not None
                 conversation = found
-            conversation.add_user_message(text)
+            conversation.begin_turn(a_send(text))
             try:
                 await repository.save(conversation)
                 break

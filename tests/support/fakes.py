@@ -7,37 +7,12 @@ from dataclasses import dataclass
 
 from tfo_mcp.application.ports import Intent
 from tfo_mcp.domain.catalog import CatalogPlace, ConversationPage, ConversationSummary
-from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.conversation_record import ConversationRecord, ConversationState
-from tfo_mcp.domain.errors import ConversationBusy, StorageUnavailable
+from tfo_mcp.domain.conversation_record import ConversationState
+from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import ConversationId
-from tfo_mcp.domain.message import Message
 from tfo_mcp.domain.session import Session, SessionState
-
-
-class InMemoryConversations:
-    """`ConversationRepository`. `events` are those of all conversations, in order."""
-
-    def __init__(self) -> None:
-        self.events: list[DomainEvent] = []
-        self._rows: dict[str, tuple[ConversationRecord, tuple[Message, ...]]] = {}
-
-    async def get(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
-        if conversation_id not in self._rows:
-            return None
-        record, messages = self._rows[conversation_id]
-        return Conversation(record, messages) if record.principal == principal else None
-
-    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
-        stored = self._rows.get(conversation.id)
-        if conversation.fence != (stored[0].fence if stored else 0):
-            raise ConversationBusy(conversation.id)
-        self._rows[conversation.id] = conversation.record(), tuple(conversation.messages)
-        events = conversation.mark_committed()
-        self.events.extend(events)
-        return events
 
 
 class EmptyCatalog:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
+from support.sends import a_send
 from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.message import Message, Text, ToolAnswer
-from tfo_mcp.domain.turn import Send, TurnOptions
-
-
-def a_send(text: str, system_prompt: str | None = None) -> Send:
-    """A user's message on its way."""
-    options = TurnOptions(system_prompt=system_prompt, max_tokens=1000)
-    return Send(content=(Text(text),), options=options, fingerprint=text)
+from tfo_mcp.domain.message import Message, ToolAnswer
 
 
 def conversation_of(
@@ -22,7 +16,7 @@ def conversation_of(
 ) -> Conversation:
     """A conversation, not yet stored, whose one turn has these messages and is still running."""
     conversation = Conversation.create(principal=principal, model=model)
-    conversation.begin_turn(a_send(opening, system_prompt))
+    conversation.begin_turn(a_send(opening, system_prompt=system_prompt))
     for said in following:
         if isinstance(said, ToolAnswer):
             conversation.add_tool_answer(said)
@@ -30,3 +24,14 @@ def conversation_of(
             conversation.request_sent()
             conversation.response_received(said)
     return conversation
+
+
+def reread(conversation: Conversation) -> Conversation:
+    """What another process finds in storage after a commit."""
+    ledger = conversation.changes.calls.values()
+    return Conversation(
+        conversation.record(),
+        conversation.messages,
+        conversation.turn,
+        next((call for call in ledger if call.outcome is None), None),
+    )

@@ -24,6 +24,7 @@ EXAMPLES = {
     "stderr or a path": "/example",
     "a list of paths": "/one, /two",
     "a list of programs, each a name or an absolute path": "one, /two",
+    "a list of names of tools": "one, two",
     "a mapping of names to text": "one=two",
     "a mapping of at most 64 names to text of at most 1000 characters": "one=two",
     "a URL such as https://host/path, without a user or password": "https://example",
@@ -71,6 +72,12 @@ def test_lists_and_mappings_have_commas_in_variables(tmp_path: Path) -> None:
 
     assert settings.tools.roots == (Path("/srv/a"), Path("/srv/b"))
     assert {name: value.reveal() for name, value in settings.telemetry.headers.items()} == {"x-a": "1", "x-b": "2=3"}
+
+
+def test_a_list_of_none_can_be_said_in_a_variable(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "claude: {allow_tools: [echo]}", environ={"TELEMETRYFLOW_MCP_CLAUDE_ALLOW_TOOLS": "[]"})
+
+    assert loaded.settings.claude.allow_tools == ()
 
 
 def test_opentelemetry_variables_are_read_in_their_own_form(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from support.sends import a_send
+from support.talk import conversation_of
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.health import HealthStatus
@@ -48,9 +50,7 @@ async def eventually(attempt: Callable[[], Awaitable[None]]) -> None:
 
 
 def started(text: str = "hello") -> Conversation:
-    conversation = Conversation.create(principal="local", model="m", system_prompt=None)
-    conversation.add_user_message(text)
-    return conversation
+    return conversation_of(text)
 
 
 def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -325,7 +325,7 @@ def test_a_save_cancelled_at_any_moment_is_committed_or_not_and_knows_which(tmp_
                 assert (found is not None) == (conversation.fence == 1) == (not conversation.uncommitted)
                 outcomes.add(found is not None)
 
-                conversation.add_user_message("go on")
+                conversation.begin_turn(a_send("go on"))
                 await repository.save(conversation)
                 again = await repository.get(conversation.id, "local")
                 assert again is not None

@@ -17,6 +17,7 @@ from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepo
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 DEADLINE = 60.0
+TESTS = Path(appender.__file__).parents[1]
 
 
 class Appender:
@@ -44,8 +45,8 @@ class Appender:
 
 @contextmanager
 def appending(database: Path, *options: str) -> Generator[Appender]:
-    command = [sys.executable, str(appender.__file__), str(database), *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", appender.__name__, str(database), *options]
+    with subprocess.Popen(command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Appender(process)
         finally:
@@ -81,7 +82,7 @@ def test_processes_that_start_at_once_on_an_empty_folder_all_succeed(tmp_path: P
 
 def test_two_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     database = tmp_path / "tfo-mcp.db"
-    conversation = Conversation.create(principal="local", model="m", system_prompt=None)
+    conversation = Conversation.create(principal="local", model="m")
 
     async def create() -> None:
         storage = Storage(database)

@@ -11,7 +11,7 @@ import pytest
 from support.tool_calls import ToolBench
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
 from tfo_mcp.application.commands import SendMessage
-from tfo_mcp.application.conversation_handler import Turn
+from tfo_mcp.application.conversation_handler import TurnResult
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import Usage
 from tfo_mcp.domain.tool import Tool, ToolResult
@@ -25,27 +25,30 @@ def the_tool(*, has_key: bool = True, timeout: float = 20) -> Tool:
     return tool
 
 
-def turn(text: str, stop_reason: str = "end_turn") -> Turn:
-    return Turn(
+def turn(text: str, stop_reason: str = "end_turn") -> TurnResult:
+    return TurnResult(
         conversation_id=ID,
+        turn=7,
         text=text,
         model="claude-test-1",
         stop_reason=stop_reason,
         usage=Usage(1, 2, 3, 4),
+        unknown_requests=6,
         tool_calls=5,
+        continued=True,
     )
 
 
-def called(answer: Turn | ClaudeFailure | None, **arguments: object) -> tuple[list[SendMessage], ToolResult]:
+def called(answer: TurnResult | ClaudeFailure | None, **arguments: object) -> tuple[list[SendMessage], ToolResult]:
     """What came over the bus, and the tool's result; with None nothing ever answers."""
     sent: list[SendMessage] = []
     bench = ToolBench([the_tool(timeout=20 if answer else 0.01)])
 
-    async def answering(command: SendMessage, info: RequestInfo) -> Turn:
+    async def answering(command: SendMessage, info: RequestInfo) -> TurnResult:
         sent.append(command)
         if answer is None:
             await asyncio.Event().wait()
-        if isinstance(answer, Turn):
+        if isinstance(answer, TurnResult):
             return answer
         raise answer or AssertionError
 
@@ -65,9 +68,15 @@ def test_every_argument_reaches_the_conversation() -> None:
         "system_prompt": "Be brief.",
         "model": "claude-test-2",
         "max_tokens": 7,
+        "tools": ["echo", "read_file"],
+        "idempotency_key": "key 1",
+        "effort": "low",
+        "thinking": True,
+        "output_schema": {"type": "object"},
     }
+    assert set(arguments) == set(the_tool().input_schema["properties"])
     sent, _ = called(turn("Hi"), **arguments)
-    assert sent == [SendMessage(**arguments)]
+    assert sent == [SendMessage(**{**arguments, "tools": ("echo", "read_file")})]
 
 
 @pytest.mark.behaviour("conversation.result", "tools.call.structured")
@@ -77,11 +86,14 @@ def test_the_result_has_the_text_with_the_id_to_continue_and_fits_its_schema() -
     assert (result.text, result.is_error) == (f"Hello, you.\n\n[conversation_id: {ID}]", False)
     assert result.structured == {
         "conversation_id": ID,
+        "turn": 7,
         "text": "Hello, you.",
         "model": "claude-test-1",
         "stop_reason": "end_turn",
         "usage": {"input_tokens": 1, "output_tokens": 2, "cache_read_tokens": 3, "cache_write_tokens": 4},
+        "unknown_requests": 6,
         "tool_calls": 5,
+        "continued": True,
     }
     assert jsonschema_rs.is_valid(dict(the_tool().output_schema or {}), result.structured)
 
@@ -89,6 +101,13 @@ def test_the_result_has_the_text_with_the_id_to_continue_and_fits_its_schema() -
 def test_an_answer_that_is_not_complete_says_so_even_without_a_text() -> None:
     _, result = called(turn("", "max_steps"), message="Hello")
     assert result.text == f"[conversation_id: {ID}, stopped by max_steps]"
+
+
+def test_a_turn_whose_time_was_over_is_a_failure_that_says_what_there_is() -> None:
+    _, result = called(turn("So far", "timeout"), message="Hello")
+    assert result.text == f"So far\n\n[conversation_id: {ID}, stopped by timeout]"
+    assert (result.is_error, result.timed_out) == (True, True)
+    assert result.structured is not None
 
 
 def test_a_failure_of_claude_is_the_tools() -> None:
@@ -113,6 +132,9 @@ def test_a_turn_has_a_limit_of_its_own() -> None:
         ({"message": "x" * 51}, "message.*50"),
         ({"message": "Hello", "max_tokens": 0}, "max_tokens"),
         ({"message": "Hello", "model": ""}, "model"),
+        ({"message": "Hello", "tools": "echo"}, "tools"),
+        ({"message": "Hello", "idempotency_key": ""}, "idempotency_key"),
+        ({"message": "Hello", "effort": "some"}, "effort"),
         ({"message": "Hello", "temperature": 1}, "temperature"),
     ],
 )

@@ -109,7 +109,7 @@ def _names() -> Iterator[str]:
 
 def _split(name: str, value: object, origin: str) -> object:
     if isinstance(value, str) and name in _LISTS:
-        return [item.strip() for item in value.split(",") if item.strip()]
+        return [] if value.strip() == "[]" else [item.strip() for item in value.split(",") if item.strip()]
     if isinstance(value, str) and name in _MAPPINGS:
         return _pairs(value, origin)
     if isinstance(value, str) and name in _JSON:
