@@ -15,6 +15,7 @@ from support.claude import fake_claude
 from support.tool_calls import ToolBench
 from tfo_mcp.application.budget import Budget, BudgetLimits
 from tfo_mcp.application.commands import SendMessage
+from tfo_mcp.application.context_window import ContextWindow
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.conversation_handler import ConversationHandler, SendDefaults, TurnResult
 from tfo_mcp.application.ports import (
@@ -28,7 +29,9 @@ from tfo_mcp.application.ports import (
     TraceContext,
     current_operation,
 )
+from tfo_mcp.application.structured import OutputSchemas
 from tfo_mcp.application.turn_runner import TurnLimits, TurnRunner
+from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import (
@@ -43,12 +46,14 @@ from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
 from tfo_mcp.domain.message import Block, Message, Text, ToolAnswer, ToolUse, Usage
+from tfo_mcp.domain.price import Prices
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolRegistry, ToolResult
 from tfo_mcp.domain.turn import PendingSend, Send
 from tfo_mcp.infrastructure.claude import AnthropicClaude
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.locks import FileLocks
 from tfo_mcp.infrastructure.persistence.storage import Storage as Database
+from tfo_mcp.infrastructure.schemas import JsonSchemas
 
 DEADLINE = 20.0
 NO_BUDGET = BudgetLimits()
@@ -175,18 +180,28 @@ class World(ToolBench):
         self.desk = ConversationDesk(self.storage, FileLocks(self.locks), self.publisher, cache_bytes=1_000_000)
         claude = claude or self.scripted
         read_only = [tool for tool in tools if tool.for_claude and tool.annotations.read_only]
+        turn_tools = TurnTools(ToolRegistry(read_only if allowed is None else allowed), self.handler, self.desk)
         runner = TurnRunner(
             self.desk,
             self.storage,
             claude,
-            ToolRegistry(read_only if allowed is None else allowed),
-            self.handler,
+            turn_tools,
             budget=Budget(self.storage, budget),
+            window=ContextWindow(claude, 0.8),
             telemetry=self.telemetry,
             limits=TurnLimits(max_steps=max_steps, max_tokens=max_turn_tokens, timeout=timeout, max_failures=3),
         )
         defaults = SendDefaults(model="claude-test-1", max_tokens=100, patience=timeout)
-        self.conversations = ConversationHandler(self.desk, self.storage, claude, runner, defaults=defaults)
+        self.conversations = ConversationHandler(
+            self.desk,
+            self.storage,
+            claude,
+            runner,
+            turn_tools,
+            schemas=OutputSchemas(JsonSchemas(), max_bytes=10_000),
+            prices=Prices({}, "USD"),
+            defaults=defaults,
+        )
 
     async def send(
         self,

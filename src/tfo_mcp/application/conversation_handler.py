@@ -13,6 +13,7 @@ from tfo_mcp.application.commands import CloseConversation, SendMessage
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.deadlines import Deadline, DeadlinePassed, Deadlines
 from tfo_mcp.application.ports import ClaudeService, ConversationRepository, RecordedTurn
+from tfo_mcp.application.structured import Output, OutputSchemas, read_output
 from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.application.turn_runner import TurnRunner
 from tfo_mcp.application.turn_tools import TurnTools
@@ -28,6 +29,7 @@ from tfo_mcp.domain.errors import (
 )
 from tfo_mcp.domain.identifiers import ConversationId, parse_conversation_id
 from tfo_mcp.domain.message import Message, Text, Usage
+from tfo_mcp.domain.price import Cost, Prices
 from tfo_mcp.domain.transcript import Transcript
 from tfo_mcp.domain.turn import PendingSend, Send, Turn, TurnOptions, TurnState, final_text, tool_calls
 
@@ -58,6 +60,8 @@ class TurnResult:
         turn: its number within the conversation, counted from 1.
         stop_reason: the API's, or the limit that ended it.
         unknown_requests: requests of which nobody knows what they took, or took in the end.
+        cost: of the usage, where the model has a price.
+        output: the answer as the caller's schema has it, or why it is none.
         continued: whether an interrupted turn before it was brought to its end first.
     """
 
@@ -69,6 +73,8 @@ class TurnResult:
     usage: Usage
     unknown_requests: int
     tool_calls: int
+    cost: Cost | None = None
+    output: Output | None = None
     continued: bool = False
 
 
@@ -83,6 +89,8 @@ class ConversationHandler:
         runner: TurnRunner,
         tools: TurnTools,
         *,
+        schemas: OutputSchemas,
+        prices: Prices,
         defaults: SendDefaults,
     ) -> None:
         self._desk = desk
@@ -90,6 +98,8 @@ class ConversationHandler:
         self._claude = claude
         self._runner = runner
         self._tools = tools
+        self._schemas = schemas
+        self._prices = prices
         self._defaults = defaults
         self._deadlines = Deadlines()
         self._accepting = asyncio.Lock()
@@ -101,7 +111,7 @@ class ConversationHandler:
         the turn that has it is told again, or continued where it failed.
 
         Raises:
-            ClaudeNotConfigured, ToolsNotAllowed, BudgetExceeded: before anything is stored.
+            ClaudeNotConfigured, ToolsNotAllowed, InvalidOutputSchema, BudgetExceeded: before anything is stored.
             ConversationNotFound, ConversationClosed, IdempotencyKeyReused: nothing was stored or sent.
             TurnTimedOut: the turns before it took too long; nothing was stored or sent.
             ClaudeFailure, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
@@ -109,6 +119,8 @@ class ConversationHandler:
         """
         self._claude.check_configured()
         self._tools.check(command.tools)
+        if command.output_schema is not None:
+            self._schemas.check(command.output_schema)
         progress = TurnProgress(info)
         async with progress.told():
             try:
@@ -270,12 +282,16 @@ class ConversationHandler:
     ) -> TurnResult:
         messages = conversation.messages[turn.first_position : end]
         said = [message for message in messages if message.role == "assistant"]
+        model = (said[-1].model if said else None) or conversation.model
+        text, stop_reason, schema = final_text(messages), turn.stop_reason or "", turn.options.output_schema
         return TurnResult(
             conversation_id=conversation.id,
             turn=turn.number,
-            text=final_text(messages),
-            model=(said[-1].model if said else None) or conversation.model,
-            stop_reason=turn.stop_reason or "",
+            text=text,
+            model=model,
+            stop_reason=stop_reason,
+            cost=self._prices.cost(model, turn.usage),
+            output=None if schema is None else read_output(text, stop_reason, self._schemas.check(schema)),
             usage=turn.usage,
             unknown_requests=turn.unknown_requests,
             tool_calls=tool_calls(messages[1:]),

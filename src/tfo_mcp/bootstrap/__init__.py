@@ -7,7 +7,6 @@ import gc
 import logging
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
@@ -126,7 +125,6 @@ class Server:
         self._audit = SqlAuditTrail(self._audit_storage, max_rows=settings.storage.max_audit_rows)
         self._claude = make_claude(settings, self._telemetry.tracer_provider)
         self._toolbox = Toolbox(loaded, cwd=cwd)
-        blocking = ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool")
         features = _features(settings)
         tools = ToolRegistry(self._toolbox.tools() if "tools" in features else ())
         prompts = PromptRegistry(SERVER_PROMPTS if "prompts" in features else ())
@@ -146,7 +144,7 @@ class Server:
             resources = ResourceRegistry(
                 server_resources(_configuration(loaded), health.report),
                 [
-                    file_template(self._toolbox.roots, self._toolbox.file_limits, blocking),
+                    file_template(self._toolbox.roots, self._toolbox.file_limits, self._toolbox.blocking),
                     conversation_resources.template(),
                 ],
             )
@@ -158,7 +156,7 @@ class Server:
             telemetry=self._telemetry,
             publisher=publisher,
             audit=self._audit,
-            executor=blocking,
+            executor=self._toolbox.blocking,
             limits=ToolLimits(timeout=settings.mcp.tool_timeout, max_result_size=settings.mcp.max_result_size),
             report=self._report,
         )

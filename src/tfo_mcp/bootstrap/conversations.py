@@ -13,15 +13,18 @@ from tfo_mcp.application.conversation_handler import ConversationHandler, SendDe
 from tfo_mcp.application.conversation_queries import ConversationQueries, GetConversation, ListConversations
 from tfo_mcp.application.ports import ClaudeService, ConversationCatalog, EventPublisher, Telemetry
 from tfo_mcp.application.record_handler import RecordHandler
+from tfo_mcp.application.structured import OutputSchemas
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.application.turn_runner import TurnLimits, TurnRunner
 from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.tool import ToolRegistry
 from tfo_mcp.infrastructure.config import Settings
+from tfo_mcp.infrastructure.config.prices import prices_of
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.forks import SqlConversationForks
 from tfo_mcp.infrastructure.persistence.locks import FileLocks
 from tfo_mcp.infrastructure.persistence.storage import Storage
+from tfo_mcp.infrastructure.schemas import JsonSchemas
 
 
 class Conversations:
@@ -67,7 +70,16 @@ class Conversations:
             effort=claude_settings.effort,
             thinking=claude_settings.thinking,
         )
-        self._handler = ConversationHandler(desk, repository, claude, runner, turn_tools, defaults=defaults)
+        self._handler = ConversationHandler(
+            desk,
+            repository,
+            claude,
+            runner,
+            turn_tools,
+            schemas=OutputSchemas(JsonSchemas(), max_bytes=claude_settings.max_output_schema_bytes),
+            prices=prices_of(claude_settings.prices, claude_settings.currency),
+            defaults=defaults,
+        )
         self._records = RecordHandler(SqlConversationForks(storage), publisher)
         self._queries = ConversationQueries(catalog)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tfo_mcp.domain.errors import ToolFailure
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.config import Loaded, secrets_of
 from tfo_mcp.infrastructure.config.file import default_paths
+from tfo_mcp.infrastructure.tools.attachments import AttachmentLimits, Attachments
 from tfo_mcp.infrastructure.tools.command import CommandLimits, command_tools
 from tfo_mcp.infrastructure.tools.conversation_records import conversation_record_tools
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
@@ -37,6 +39,7 @@ class Toolbox:
         roots: the folders that they may touch.
         file_limits: what one call gives of them.
         processes: the programs that they run.
+        blocking: the threads of those that may block.
     """
 
     def __init__(self, loaded: Loaded, *, cwd: Path) -> None:
@@ -47,6 +50,7 @@ class Toolbox:
         self.file_limits = FileLimits(
             max_read_bytes=settings.tools.max_read_bytes, max_entries=settings.tools.max_entries
         )
+        self.blocking = ThreadPoolExecutor(settings.tools.threads, thread_name_prefix="tool")
         self.processes = Processes(settings.tools.threads)
         in_bubblewrap = settings.tools.execute_command.sandbox == "bubblewrap"
         self._sandbox: Sandbox = Bubblewrap(self.roots, self.processes) if in_bubblewrap else NoSandbox()
@@ -61,6 +65,7 @@ class Toolbox:
             *self._command_tools(),
             *system_tools(self.roots),
             *conversation_tools(
+                self._attachments(),
                 default_model=settings.claude.default_model,
                 has_key=settings.claude.is_configured,
                 max_message=settings.mcp.max_message_size,
@@ -68,6 +73,11 @@ class Toolbox:
             ),
             *conversation_record_tools(max_page_bytes=settings.tools.max_page_bytes),
         ]
+
+    def _attachments(self) -> Attachments:
+        claude = self._settings.claude
+        limits = AttachmentLimits(max_bytes=claude.max_attachment_bytes, max_count=claude.max_attachments)
+        return Attachments(self.roots, limits, self.blocking)
 
     def for_claude(self, tools: ToolRegistry) -> ToolRegistry:
         """Those of `tools` that Claude may use in a turn: `claude.allow_tools`, or those that only read."""

@@ -9,19 +9,27 @@ from typing import Any
 from tfo_mcp.application.commands import SendMessage
 from tfo_mcp.application.conversation_handler import TurnResult
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
+from tfo_mcp.infrastructure.tools.attachments import Attachments
 
 _NO_KEY = " It needs an Anthropic API key, and none is configured: calls fail until there is one."
 
 
-def conversation_tools(*, default_model: str, has_key: bool, max_message: int, timeout: float) -> list[Tool]:
+def conversation_tools(
+    attachments: Attachments, *, default_model: str, has_key: bool, max_message: int, timeout: float
+) -> list[Tool]:
     """`claude_conversation`.
 
     Args:
+        attachments: reads the files that go with a message.
         default_model: the model of a conversation that names none, for the description.
         has_key: whether Claude can be asked at all; if not, the description says so to whoever chooses tools.
         max_message: characters that a message or a system prompt may have.
         timeout: seconds that one turn may take, its tool calls included.
     """
+
+    async def send(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+        return await _send(arguments, context, attachments)
+
     return [
         Tool(
             name="claude_conversation",
@@ -34,7 +42,7 @@ def conversation_tools(*, default_model: str, has_key: bool, max_message: int, t
             ),
             input_schema=_input_schema(default_model, max_message),
             output_schema=_OUTPUT_SCHEMA,
-            run=_send,
+            run=send,
             mode=ToolMode.TASK,
             annotations=ToolAnnotations(read_only=False, destructive=False, idempotent=False, open_world=True),
             timeout=timeout,
@@ -99,6 +107,14 @@ def _input_schema(default_model: str, max_message: int) -> dict[str, Any]:
                 "type": "boolean",
                 "description": "Whether Claude may think first, as far as he sees fit.",
             },
+            "files": {
+                "type": "array",
+                "description": (
+                    "Paths of pictures (PNG, JPEG, GIF, WebP), PDFs and texts inside the roots, for Claude to see."
+                ),
+                "items": {"type": "string", "minLength": 1, "maxLength": 4096},
+                "maxItems": 100,
+            },
             "output_schema": {
                 "type": "object",
                 "description": "JSON Schema of an object: the answer is then JSON that fits it, given as `output`.",
@@ -138,6 +154,14 @@ _OUTPUT_SCHEMA: Mapping[str, Any] = {
         },
         "unknown_requests": {**_COUNT, "description": "Requests of which nobody knows all that they took."},
         "tool_calls": _COUNT,
+        "cost": {
+            "type": "object",
+            "description": "Of the usage; only where claude.prices has the model.",
+            "properties": {"amount": {"type": "string"}, "currency": {"type": "string"}},
+            "required": ["amount", "currency"],
+        },
+        "output": {"type": "object", "description": "The answer by output_schema."},
+        "output_problem": {"type": "string", "description": "Why there is no output, where there should be one."},
         "continued": {"type": "boolean", "description": "Whether an interrupted turn was brought to its end first."},
     },
     "required": [
@@ -154,14 +178,26 @@ _OUTPUT_SCHEMA: Mapping[str, Any] = {
 }
 
 
-async def _send(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+async def _send(arguments: Mapping[str, Any], context: ToolContext, attachments: Attachments) -> ToolResult:
     """The schema's properties are the command's fields, the output schema's those of the turn."""
     asked: dict[str, Any] = dict(arguments)
     if "tools" in asked:
         asked["tools"] = tuple(asked["tools"])
-    turn: TurnResult = await context.dispatch(SendMessage(**asked))
+    files = await attachments.read(asked.pop("files", ()))
+    turn: TurnResult = await context.dispatch(SendMessage(**asked, attachments=files))
     stopped = "" if turn.stop_reason == "end_turn" else f", stopped by {turn.stop_reason}"
     # Clients that show text only must be able to continue the conversation too.
     text = f"{turn.text}\n\n[conversation_id: {turn.conversation_id}{stopped}]".lstrip()
     late = turn.stop_reason == "timeout"
-    return ToolResult(text, structured=asdict(turn), is_error=late, timed_out=late)
+    return ToolResult(text, structured=_shown(turn), is_error=late, timed_out=late)
+
+
+def _shown(turn: TurnResult) -> dict[str, Any]:
+    shown = {name: value for name, value in asdict(turn).items() if name not in {"cost", "output"}}
+    if turn.cost is not None:
+        shown["cost"] = turn.cost.to_json()
+    if turn.output is not None and turn.output.value is not None:
+        shown["output"] = turn.output.value
+    elif turn.output is not None:
+        shown["output_problem"] = turn.output.problem
+    return shown
