@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jsonschema_rs
@@ -15,13 +16,22 @@ from tfo_mcp.application.conversation_handler import TurnResult
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import Usage
 from tfo_mcp.domain.tool import Tool, ToolResult
+from tfo_mcp.infrastructure.tools.attachments import AttachmentLimits, Attachments
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
+from tfo_mcp.infrastructure.tools.roots import Roots
 
 ID = "conv_0123456789abcdef0123456789abcdef"
 
 
 def the_tool(*, has_key: bool = True, timeout: float = 20) -> Tool:
-    (tool,) = conversation_tools(default_model="claude-test-1", has_key=has_key, max_message=50, timeout=timeout)
+    limits = AttachmentLimits(max_bytes=1000, max_count=2)
+    (tool,) = conversation_tools(
+        Attachments(Roots([]), limits, ThreadPoolExecutor(1)),
+        default_model="claude-test-1",
+        has_key=has_key,
+        max_message=50,
+        timeout=timeout,
+    )
     return tool
 
 
@@ -74,9 +84,10 @@ def test_every_argument_reaches_the_conversation() -> None:
         "thinking": True,
         "output_schema": {"type": "object"},
     }
-    assert set(arguments) == set(the_tool().input_schema["properties"])
+    assert {*arguments, "files"} == set(the_tool().input_schema["properties"])
     sent, _ = called(turn("Hi"), **arguments)
-    assert sent == [SendMessage(**{**arguments, "tools": ("echo", "read_file")})]
+    wanted: dict[str, Any] = {**arguments, "tools": ("echo", "read_file")}
+    assert sent == [SendMessage(**wanted)]
 
 
 @pytest.mark.behaviour("conversation.result", "tools.call.structured")
