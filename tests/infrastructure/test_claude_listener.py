@@ -204,7 +204,7 @@ def test_the_pieces_of_a_text_are_its_text_whatever_halves_of_characters_they_en
         "content": [],
     }
     usage = {"input_tokens": 7, "output_tokens": 1}
-    deltas = [
+    deltas: list[dict[str, object]] = [
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}} for piece in pieces
     ]
     events: list[dict[str, object]] = [
