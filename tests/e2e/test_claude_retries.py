@@ -209,6 +209,12 @@ def test_a_failing_api_is_asked_as_often_as_it_helps_and_the_conversation_goes_o
         if event["name"] == "tfo.claude.attempt"
     ]
     assert attempts == [(status, number or None) for number, status in enumerate(row.statuses)]
+    first_chunk = spans[1]["attributes"].get("gen_ai.response.time_to_first_chunk")
+    if row.sentence is None or row.arrived:
+        assert isinstance(first_chunk, float)
+        assert sum(row.waits) < first_chunk <= spans[1]["duration"]
+    else:
+        assert first_chunk is None
     counted = Counter({frozenset(point["attributes"].items()): point.get("value") for point in points})
     assert counted == Counter(frozenset(told(status).items()) for status in statuses)
 

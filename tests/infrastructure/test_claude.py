@@ -631,7 +631,9 @@ def test_an_api_that_cannot_be_reached_is_a_failure_that_counts() -> None:
 
 
 @pytest.mark.behaviour("claude.error.broken")
-@pytest.mark.parametrize("answer", [b"", events(START)], ids=["before the answer", "within it"])
+@pytest.mark.parametrize(
+    "answer", [b"", events(), events(START)], ids=["before the answer", "before it begins", "within it"]
+)
 def test_an_api_that_falls_silent_is_a_failure_that_counts(answer: bytes) -> None:
     async def scenario() -> ClaudeFailure:
         async with raw_api(answer, hang_up=False) as api:
@@ -639,7 +641,7 @@ def test_an_api_that_falls_silent_is_a_failure_that_counts(answer: bytes) -> Non
 
     silent = asyncio.run(scenario())
     assert str(silent).startswith("Claude's API did not answer in time; try again")
-    assert (silent.status, silent.counts) == (None, True)
+    assert (silent.status, silent.counts, silent.may_have_cost) == (None, True, True)
 
 
 @pytest.mark.behaviour("claude.no-key")

@@ -10,6 +10,7 @@ from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate, Histogram
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Record
+from tfo_mcp.infrastructure.telemetry.span import RecordingSpan
 
 CONTEXT = TraceContext(1, 2)
 
@@ -48,6 +49,25 @@ def test_a_tool_call_counts_in_calls_and_duration_under_tool_outcome_and_error()
         "mcp.tools.duration": [(good, 0.25), (late, 2.0)],
         "mcp.tools.errors": [(late, 1)],
     }
+
+
+@pytest.mark.behaviour("claude.attempts")
+@pytest.mark.parametrize("capacity", [1, 0], ids=["kept", "saturated"])
+def test_each_attempt_to_ask_claude_counts_under_its_status_and_error_and_under_nothing_else(capacity: int) -> None:
+    aggregate = Aggregate()
+    recorder = Recorder(aggregate, capacity)
+    span = RecordingSpan(recorder, "claude", "claude.request", None, {})
+    busy = {"http.response.status_code": 529, "error.type": "529"}
+    span.add_event("tfo.claude.attempt", {**busy, "tfo.claude.request.id": "req_1"})
+    span.add_event("tfo.claude.attempt", {**busy, "tfo.claude.request.id": "req_2", "http.request.resend_count": 1})
+    span.add_event("tfo.claude.attempt", {"error.type": "APIConnectionError", "http.request.resend_count": 2})
+    span.add_event("something else", busy)
+    assert sums(aggregate) == {}
+    span.end("completed")
+    for item in recorder.take():
+        assert isinstance(item, Record)
+        aggregate.fold(item)
+    assert sums(aggregate)["tfo.claude.attempts"] == [(busy, 2), ({"error.type": "APIConnectionError"}, 1)]
 
 
 @pytest.mark.behaviour("telemetry.tool.counted", "execution.cancelled")
