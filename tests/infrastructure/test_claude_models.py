@@ -142,6 +142,7 @@ def test_a_model_that_does_not_exist_has_no_description_and_is_not_asked_for_aga
     async def ask(claude: AnthropicClaude) -> None:
         assert await claude.describe("claude-none") is None
         assert await claude.describe("claude-none") is None
+        await claude.describe("claude-opus-5-5")  # behind which another look-up would have come
         assert looked_up(api, "claude-none") == 1
 
     with fake_claude() as api:
