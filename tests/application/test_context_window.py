@@ -196,6 +196,7 @@ def test_of_a_model_without_compaction_old_tool_results_are_emptied_again_in_eac
             known = answer.usage.prompt_tokens + answer.usage.output_tokens
             assert known < 50_000
             history += [answer.message, Message("user", (Text("and now?"),))]
+        assert await window.compact_at(request(*history, model=SMALL_MODEL), 100) == 100_000
         assert api.requests(COUNT) == []
         edits = [sent["body"]["context_management"]["edits"] for sent in api.requests()]
         assert (

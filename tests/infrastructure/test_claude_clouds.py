@@ -76,7 +76,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def recording(content_type: str, body: bytes, status: int = 200) -> AsyncGenerator[Recorder]:
+async def recording(content_type: str, body: bytes, status: int = 200, more: str = "") -> AsyncGenerator[Recorder]:
     serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -87,7 +87,7 @@ async def recording(content_type: str, body: bytes, status: int = 200) -> AsyncG
         recorder.headers.append(headers)
         recorder.bodies.append(json.loads(await reader.readexactly(int(headers["content-length"]))))
         head = f"HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n"
-        writer.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        writer.write(f"{head}{more}connection: close\r\n\r\n".encode() + body)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -118,10 +118,17 @@ def request(model: str) -> ClaudeRequest:
 
 
 def ask(
-    cloud: Cloud, model: str, body: bytes, *, times: int = 1, status: int = 200, kind: str | None = None
+    cloud: Cloud,
+    model: str,
+    body: bytes,
+    *,
+    times: int = 1,
+    status: int = 200,
+    kind: str | None = None,
+    more: str = "",
 ) -> tuple[Recorder, list[ClaudeResponse]]:
     async def run() -> tuple[Recorder, list[ClaudeResponse]]:
-        async with recording(kind or STREAMS[cloud.name], body, status) as recorder:
+        async with recording(kind or STREAMS[cloud.name], body, status, more) as recorder:
             claude = service(cloud, recorder.base_url)
             try:
                 return recorder, [await claude.create_message(request(model)) for _ in range(times)]
@@ -131,9 +138,11 @@ def ask(
     return asyncio.run(asyncio.wait_for(run(), DEADLINE))
 
 
-def failure(cloud: Cloud, body: bytes = b"{}", *, status: int = 200, kind: str | None = None) -> ClaudeFailure:
+def failure(
+    cloud: Cloud, body: bytes = b"{}", *, status: int = 200, kind: str | None = None, more: str = ""
+) -> ClaudeFailure:
     with pytest.raises(ClaudeFailure) as raised:
-        ask(cloud, "claude-x", body, status=status, kind=kind)
+        ask(cloud, "claude-x", body, status=status, kind=kind, more=more)
     return raised.value
 
 
@@ -200,7 +209,7 @@ def test_bedrock_is_asked_by_the_models_name_in_its_path_with_a_signature_and_no
     assert "/eu-west-1/bedrock/aws4_request" in headers["authorization"]
     assert KEY not in str(headers)
     assert "model" not in body
-    assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+    assert [message["role"] for message in body["messages"]] == ["user"]
     assert body["anthropic_version"]
 
 
@@ -252,6 +261,18 @@ def test_without_a_region_bedrock_says_which_setting_is_missing_and_goes_on_once
     asyncio.run(asyncio.wait_for(run(), DEADLINE))
 
 
+@pytest.mark.usefixtures("aws")
+def test_what_bedrock_refuses_is_told_in_its_own_words() -> None:
+    said = b'{"message": "The provided model identifier is invalid."}'
+    more = "x-amzn-requestid: amazons-1\r\n"
+    failed = failure(Bedrock("eu-west-1"), said, status=400, kind="application/json", more=more)
+
+    assert str(failed) == (
+        "Claude's API refused the request (status 400): The provided model identifier is invalid. "
+        "(request id amazons-1)"
+    )
+
+
 # --- Vertex AI ---
 
 
@@ -293,6 +314,20 @@ def test_a_model_that_vertex_does_not_know_is_named() -> None:
 
 
 # --- both ---
+
+
+@pytest.mark.usefixtures("aws", "tokens")
+@pytest.mark.parametrize(
+    ("cloud", "stream"), [(Bedrock("eu-west-1"), by_bedrock(EVENTS)), (Vertex("p", "global"), by_vertex(EVENTS))]
+)
+def test_a_cloud_caches_up_to_the_last_block_and_is_not_sent_the_field_that_it_refuses(
+    cloud: Cloud, stream: bytes
+) -> None:
+    recorder, _ = ask(cloud, "claude-x", stream)
+
+    assert "cache_control" not in recorder.bodies[0]
+    marked = {"type": "text", "text": "Hello", "cache_control": {"type": "ephemeral"}}
+    assert recorder.bodies[0]["messages"] == [{"role": "user", "content": [marked]}]
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_a_model_that_does_not_exist_has_no_description_and_is_not_asked_for_aga
     async def ask(claude: AnthropicClaude) -> None:
         assert await claude.describe("claude-none") is None
         assert await claude.describe("claude-none") is None
+        await claude.describe("claude-opus-5-5")  # behind which another look-up would have come
         assert looked_up(api, "claude-none") == 1
 
     with fake_claude() as api:
@@ -298,7 +299,6 @@ def test_effort_thinking_and_form_are_sent_where_nothing_is_known_of_the_model()
 def test_effort_and_thinking_that_the_model_is_known_not_to_have_are_left_out() -> None:
     async def ask(claude: AnthropicClaude) -> None:
         for model in ("claude-haiku-4-5", "claude-opus-4-6"):
-            await claude.describe(model)
             await claude.create_message(request(model, effort="xhigh", thinking=True))
         old, newer = (sent["body"] for sent in api.requests())
         assert not {"output_config", "thinking"} & old.keys()

@@ -64,8 +64,7 @@ async def watch_attempts(request: APIRequest, call_next: AsyncCallNext) -> Async
     response = answer.http_response
     if attempts is not None:
         error_type = None if response.is_success else str(response.status_code)
-        request_id = response.headers.get("request-id")
-        attempts.ended(began, status=response.status_code, error_type=error_type, request_id=request_id)
+        attempts.ended(began, status=response.status_code, error_type=error_type, request_id=request_id_of(response))
     if not response.is_success:
         await response.aread()
         if seconds_to_wait(response) > _LONGEST_WAIT or _error_code(response) in SPEND_LIMITS:
@@ -80,6 +79,11 @@ def _may_have_been_sent(error: BaseException) -> bool:
 
     never = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
     return isinstance(error, anthropic.APIConnectionError) and not isinstance(error.__cause__, never)
+
+
+def request_id_of(response: Response) -> str | None:
+    """The API's name of a request, or Amazon's, which takes requests in its stead."""
+    return response.headers.get("request-id") or response.headers.get("x-amzn-requestid")
 
 
 def seconds_to_wait(response: Response) -> float:

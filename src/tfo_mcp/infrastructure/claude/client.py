@@ -18,7 +18,7 @@ from tfo_mcp.application.ports import AnswerListener, ClaudeRequest, ClaudeRespo
 from tfo_mcp.domain.errors import ClaudeFailure, ClaudeNotConfigured
 from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
 from tfo_mcp.infrastructure.claude.arrival import Arrival
-from tfo_mcp.infrastructure.claude.attempts import Attempts, attempts_of, watch_attempts
+from tfo_mcp.infrastructure.claude.attempts import Attempts, attempts_of, request_id_of, watch_attempts
 from tfo_mcp.infrastructure.claude.clouds import Cloud
 from tfo_mcp.infrastructure.claude.directory import ModelDirectory, warning_of
 from tfo_mcp.infrastructure.claude.failures import failure_of, unfinished
@@ -116,7 +116,7 @@ class AnthropicClaude:
 
     async def count_tokens(self, request: ClaudeRequest) -> int | None:
         """Tokens of the prompt that `request` makes; None where the API does not say, in 5 s."""
-        parameters = prompt_of(request, self._directory.known(request.model))
+        parameters = prompt_of(request, self._directory.known(request.model), in_cloud=self._cloud is not None)
         try:
             self.check_configured()
             async with asyncio.timeout(_COUNT_TIMEOUT):
@@ -135,14 +135,16 @@ class AnthropicClaude:
                 off; `listener` has had what arrived. Or a cloud's region or credentials are missing.
         """
         self.check_configured()
-        parameters = parameters_of(request, self._directory.known(request.model))
+        if request.effort is not None or request.thinking:
+            await self.describe(request.model)  # a model that has neither refuses every request that names them
+        parameters = parameters_of(request, self._directory.known(request.model), in_cloud=self._cloud is not None)
         attempts, arrival = Attempts(listener), Arrival(listener)
         around = attempts_of.set(attempts)
         try:
             client = (await self._loaded()).with_options(open_telemetry=self._tracing())
             messages: Any = client.beta.messages if "betas" in parameters else client.messages
             async with messages.stream(**parameters) as stream:
-                arrival.request_id = stream.request_id
+                arrival.request_id = request_id_of(stream.response)
                 async for event in stream:
                     arrival.take(event, stream)
                 if arrival.complete:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tfo_mcp.domain.errors import ClaudeFailure
-from tfo_mcp.infrastructure.claude.attempts import SPEND_LIMITS, seconds_to_wait
+from tfo_mcp.infrastructure.claude.attempts import SPEND_LIMITS, request_id_of, seconds_to_wait
 from tfo_mcp.infrastructure.claude.clouds import Cloud
 from tfo_mcp.infrastructure.claude.shapes import encodable
 
@@ -110,7 +110,7 @@ def _refusal(error: APIStatusError, model: str, secret: str, cloud: Cloud | None
     return ClaudeFailure(
         sentence.replace(secret, "***") if secret else sentence,
         status=status,
-        request_id=error.request_id,
+        request_id=request_id_of(error.response),
         counts=not limited and (status in _TRANSIENT or status >= _SERVER_ERRORS),
     )
 
@@ -137,5 +137,13 @@ def _sentence(error: APIStatusError, status: int, model: str) -> str:
         return _SENTENCES[status]
     if status >= _SERVER_ERRORS:
         return f"Claude's API is overloaded or out of order (status {status}); try again later"
-    said = " ".join((error.api_message or "it gave no reason").split())
+    said = " ".join((error.api_message or _amazons_message(error.body) or "it gave no reason").split())
     return f"Claude's API refused the request (status {status}): {said[:_SHOWN]}"
+
+
+def _amazons_message(body: object) -> str | None:
+    match body:
+        case {"message": str(message)}:
+            return message
+        case _:
+            return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anthropic.types.beta import BetaMessage, BetaUsage
 
 
+_CACHED = {"type": "ephemeral"}
+
 _LEAST_TRIGGER = 50_000
 """Tokens of a prompt below which the API compacts none."""
 
@@ -25,17 +27,17 @@ _BETAS = {_COMPACT: "compact-2026-01-12", _CLEAR: "context-management-2025-06-27
 """What each edit of the context needs."""
 
 
-def parameters_of(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
+def parameters_of(request: ClaudeRequest, model: ModelInfo | None, *, in_cloud: bool = False) -> dict[str, Any]:
     """The keyword arguments of the SDK's method; with `betas` among them, of the one below `beta`.
 
-    Effort and thinking are left out where `model` has none. Where nothing is known of it, the API judges.
+    Effort and thinking are left out where `model` has none. Where nothing is known of it, the API judges. The whole
+    prompt is cached, of which the clouds want to be told at its last block: they refuse the field at the top level.
     """
-    parameters: dict[str, Any] = {
-        "model": request.model,
-        "max_tokens": request.max_tokens,
-        "messages": list(request.messages),
-        "cache_control": {"type": "ephemeral"},
-    }
+    parameters: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens}
+    if in_cloud:
+        parameters["messages"] = _with_breakpoint(request.messages)
+    else:
+        parameters |= {"messages": list(request.messages), "cache_control": _CACHED}
     output: dict[str, Any] = {}
     if request.effort is not None and (model is None or model.efforts is None or request.effort in model.efforts):
         output["effort"] = request.effort
@@ -55,11 +57,18 @@ def parameters_of(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, 
     return parameters | _editing(request, model)
 
 
-def prompt_of(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
+def prompt_of(request: ClaudeRequest, model: ModelInfo | None, *, in_cloud: bool = False) -> dict[str, Any]:
     """The keyword arguments of the SDK's `count_tokens`: what was compacted counts, what is to be edited does not."""
-    parameters = parameters_of(replace(request, compact_at=None), model)
+    parameters = parameters_of(replace(request, compact_at=None), model, in_cloud=in_cloud)
     del parameters["max_tokens"]
     return parameters
+
+
+def _with_breakpoint(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The messages with a breakpoint of the prompt cache at the last block: a user's, which is no thought."""
+    *before, last = messages
+    *blocks, block = last["content"]
+    return [*before, {**last, "content": [*blocks, {**block, "cache_control": _CACHED}]}]
 
 
 def _editing(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
