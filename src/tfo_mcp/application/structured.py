@@ -88,6 +88,7 @@ def read_output(text: str, stop_reason: str, violations: Violations) -> Output:
         return Output(None, _ENDED_OTHERWISE[stop_reason])
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be escaped, and never sent on
     except (ValueError, RecursionError):
         default = "the answer is not JSON" if stop_reason == "end_turn" else f"the turn was stopped by {stop_reason}"
         return Output(None, _ENDED_OTHERWISE.get(stop_reason, default))
