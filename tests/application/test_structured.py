@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from tfo_mcp.application.structured import Output, OutputSchemas, Violations, read_output
+from tfo_mcp.application.structured import Output, OutputSchemas
 from tfo_mcp.domain.errors import InvalidOutputSchema
 from tfo_mcp.infrastructure.schemas import JsonSchemas
 
@@ -25,13 +26,17 @@ def of(properties: Schema | None = None, **more: object) -> Schema:
 PERSON = of({"name": STRING, "age": {"type": "integer"}}, required=["name"])
 
 
-def checked(schema: Schema, max_bytes: int = 65_536) -> Violations:
-    return OutputSchemas(JsonSchemas(), max_bytes=max_bytes).check(schema)
+def check(schema: Schema, max_bytes: int = 65_536) -> None:
+    OutputSchemas(JsonSchemas(), max_bytes=max_bytes).check(schema)
+
+
+def read(text: str, stop_reason: str = "end_turn") -> Output:
+    return OutputSchemas(JsonSchemas(), max_bytes=65_536).read(PERSON, text, stop_reason)
 
 
 def refusal(schema: Schema, max_bytes: int = 65_536) -> str:
     with pytest.raises(InvalidOutputSchema) as refused:
-        checked(schema, max_bytes)
+        check(schema, max_bytes)
     return str(refused.value)
 
 
@@ -61,7 +66,7 @@ def nested(levels: int) -> Schema:
     ],
 )
 def test_what_the_api_takes_is_taken(schema: Schema) -> None:
-    assert checked(schema)({}) is not None
+    check(schema)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,10 @@ def test_what_no_answer_can_be_made_to_fit_is_one_clear_sentence(schema: Schema,
         (of({"a": {"$ref": "#"}}), "/properties/a"),
         (of({"a": {"$ref": "#/properties/a"}}), "/properties/a"),
         (of({"a": {"type": "array", "items": {"$ref": "#"}}}), "/properties/a/items"),
-        (of({"a": {"$ref": "#/$defs/p"}}, **{"$defs": {"p": of({"b": {"$ref": "#/$defs/p"}})}}), "/$defs/p/properties/b"),
+        (
+            of({"a": {"$ref": "#/$defs/p"}}, **{"$defs": {"p": of({"b": {"$ref": "#/$defs/p"}})}}),
+            "/$defs/p/properties/b",
+        ),
         (
             of(**{"$defs": {"p/q": of({"b": {"$ref": "#/$defs/p~1q"}})}}),
             "/$defs/p~1q/properties/b",
@@ -137,22 +145,21 @@ def test_a_schema_that_leads_back_to_itself_is_refused(schema: Schema, place: st
 def test_a_schema_has_a_largest_size_and_depth() -> None:
     schema = of({"a": {**STRING, "description": "€" * 50}})
     size = len(str(schema).replace("'", '"').replace(" ", "").replace("False", "false").encode())
-    assert checked(schema, size)
+    check(schema, size)
     assert refusal(schema, size - 1) == (
         f"output_schema: it has {size} bytes, and {size - 1} are the most (claude.max_output_schema_bytes)"
     )
-    assert checked(nested(64))
+    check(nested(64))
     assert refusal(nested(65)) == "output_schema: it is nested deeper than 64 levels"
 
 
 def test_a_schema_that_multiplies_is_checked_at_once() -> None:
     """Without a memory, two references in each of these to the next one would be a billion."""
     names = [f"d{number}" for number in range(30)]
-    pairs = zip(names, names[1:], strict=False)
-    defs: Schema = {a: of({"x": {"$ref": f"#/$defs/{b}"}, "y": {"$ref": f"#/$defs/{b}"}}) for a, b in pairs}
-    checked(PERSON)  # imports what there is to import
+    defs: Schema = {a: of({"x": {"$ref": f"#/$defs/{b}"}, "y": {"$ref": f"#/$defs/{b}"}}) for a, b in pairwise(names)}
+    check(PERSON)  # imports what there is to import
     begun = time.process_time()
-    assert checked(of({"a": {"$ref": "#/$defs/d0"}}, **{"$defs": {**defs, names[-1]: STRING}}))
+    check(of({"a": {"$ref": "#/$defs/d0"}}, **{"$defs": {**defs, names[-1]: STRING}}))
     assert time.process_time() - begun < 1
 
 
@@ -161,12 +168,12 @@ def test_a_schema_that_multiplies_is_checked_at_once() -> None:
 
 def test_an_answer_that_fits_is_the_value() -> None:
     value = {"name": "Ada", "age": 36}
-    assert read_output(' {"name": "Ada", "age": 36}\n', "end_turn", checked(PERSON)) == Output(value)
+    assert read(' {"name": "Ada", "age": 36}\n') == Output(value)
 
 
 @pytest.mark.parametrize("stop_reason", ["max_tokens", "stop_sequence", "max_steps"])
 def test_an_answer_that_is_whole_is_the_value_whatever_stopped_the_turn(stop_reason: str) -> None:
-    assert read_output('{"name": "Ada"}', stop_reason, checked(PERSON)) == Output({"name": "Ada"})
+    assert read('{"name": "Ada"}', stop_reason) == Output({"name": "Ada"})
 
 
 @pytest.mark.parametrize(
@@ -196,13 +203,13 @@ def test_an_answer_that_is_whole_is_the_value_whatever_stopped_the_turn(stop_rea
     ],
 )
 def test_an_answer_that_does_not_fit_is_a_problem_and_no_value(text: str, stop_reason: str, problem: str) -> None:
-    output = read_output(text, stop_reason, checked(PERSON))
+    output = read(text, stop_reason)
     assert output.value is None
     assert output.problem is not None
     assert output.problem.startswith(problem)
 
 
 def test_a_problem_repeats_little_of_the_answer() -> None:
-    output = read_output('{"name": 5, "' + "x" * 10_000 + '": 1}', "end_turn", checked(PERSON))
+    output = read('{"name": 5, "' + "x" * 10_000 + '": 1}')
     assert output.problem is not None
     assert len(output.problem) < 700

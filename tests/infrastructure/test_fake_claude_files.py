@@ -170,8 +170,7 @@ def changed(block: Json, **fields: object) -> Json:
         (image(pictures.PNG, "image/bmp"), ".image.source.base64.media_type: Input should be 'image/jpeg', "),
         (
             image(pictures.PNG, "image/jpeg"),
-            ".image.source.base64: The image was specified using the image/jpeg media type, but the image appears to "
-            "be a image/png image",
+            ".image.source.base64: The image was specified using the image/jpeg media type, but the image appears to",
         ),
         (image(b"BM something else"), ".image.source.base64: Could not process image"),
         (image(pictures.PNG[:20]), ".image.source.base64: Could not process image"),

@@ -91,7 +91,9 @@ def test_a_list_of_none_can_be_said_in_a_variable(tmp_path: Path) -> None:
 
 def test_prices_are_those_that_were_written(tmp_path: Path) -> None:
     written = {"input": 3, "output": 15.0, "cache_read": 0.1, "cache_write": 3.7499999}
-    text = "claude: {currency: EUR, prices: {claude-test-1.5: {input: 3, output: 15, cache_read: .1, cache_write: 4e0}}}"
+    text = (
+        "claude: {currency: EUR, prices: {claude-test-1.5: {input: 3, output: 15, cache_read: .1, cache_write: 4e0}}}"
+    )
     environ = {"TELEMETRYFLOW_MCP_CLAUDE_PRICES": json.dumps({"claude-test-2": written})}
 
     from_file, from_variable = (load(tmp_path, text, environ=given).settings.claude for given in ({}, environ))

@@ -24,6 +24,7 @@ from tfo_mcp.infrastructure.tools.attachments import AttachmentLimits, Attachmen
 from tfo_mcp.infrastructure.tools.roots import Roots
 
 MIB = 1024 * 1024
+NOTHING = "is nothing that Claude can see: no PNG, JPEG, GIF or WebP picture, no PDF, and no text in UTF-8"
 
 
 def blocks(
@@ -163,15 +164,8 @@ def test_what_no_tool_may_open_is_refused(tmp_path: Path, path: str, sentence: s
         ("empty", "'empty' is empty"),
         ("picture.png/", "'picture.png/' goes through something that is not a folder"),
         ("blanks", "'blanks' has nothing but blanks in it"),
-        (
-            "binary",
-            "'binary' is nothing that Claude can see: no PNG, JPEG, GIF or WebP picture, no PDF, and no text in UTF-8",
-        ),
-        (
-            "with-nul.txt",
-            "'with-nul.txt' is nothing that Claude can see: no PNG, JPEG, GIF or WebP picture, no PDF, and no text in "
-            "UTF-8",
-        ),
+        ("binary", f"'binary' {NOTHING}"),
+        ("with-nul.txt", f"'with-nul.txt' {NOTHING}"),
         ("broken.jpg", "'broken.jpg' begins as a picture does, and is broken"),
         (
             "tall.png",
