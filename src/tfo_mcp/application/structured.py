@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, NoReturn, cast
 
 from tfo_mcp.application.ports import SchemaCompiler
 from tfo_mcp.domain.errors import InvalidOutputSchema
-
-Violations = Callable[[object], Sequence[str]]
-"""From an instance to what does not fit, a sentence each."""
 
 _MOST_LEVELS: Final = 64
 
@@ -58,8 +55,8 @@ class OutputSchemas:
         self._compiler = compiler
         self._max_bytes = max_bytes
 
-    def check(self, schema: Mapping[str, Any]) -> Violations:
-        """`schema`, compiled for `read_output`.
+    def check(self, schema: Mapping[str, Any]) -> None:
+        """Guard of every send that comes with one.
 
         Raises:
             InvalidOutputSchema: it is none, too large, not of an object, or the API would not take it.
@@ -72,28 +69,29 @@ class OutputSchemas:
         if schema.get("type") != "object":
             _refuse("its type must be 'object'")
         try:
-            violations = self._compiler.compile(schema)
+            self._compiler.compile(schema)
         except ValueError as error:
             _refuse(str(error))
         within = dict(_schemas(schema, ""))
         for place, inner in within.items():
             _check_supported(place, inner)
         _check_is_finite(within)
-        return violations
 
-
-def read_output(text: str, stop_reason: str, violations: Violations) -> Output:
-    """What Claude's last words are by the schema that `OutputSchemas.check` has compiled."""
-    if stop_reason == "refusal":
-        return Output(None, _ENDED_OTHERWISE[stop_reason])
-    try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError):
-        default = "the answer is not JSON" if stop_reason == "end_turn" else f"the turn was stopped by {stop_reason}"
-        return Output(None, _ENDED_OTHERWISE.get(stop_reason, default))
-    if found := violations(value):
-        return Output(None, f"the answer does not fit the schema: {'; '.join(found)}")
-    return Output(cast("Mapping[str, Any]", value))
+    def read(self, schema: Mapping[str, Any], text: str, stop_reason: str) -> Output:
+        """What `text`, Claude's last words in a turn that was asked with `schema`, is by it."""
+        if stop_reason == "refusal":
+            return Output(None, _ENDED_OTHERWISE[stop_reason])
+        try:
+            value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be escaped, and never sent on
+        except (ValueError, RecursionError):
+            default = (
+                "the answer is not JSON" if stop_reason == "end_turn" else f"the turn was stopped by {stop_reason}"
+            )
+            return Output(None, _ENDED_OTHERWISE.get(stop_reason, default))
+        if found := self._compiler.compile(schema)(value):
+            return Output(None, f"the answer does not fit the schema: {'; '.join(found)}")
+        return Output(cast("Mapping[str, Any]", value))
 
 
 def _no_number(name: str) -> NoReturn:

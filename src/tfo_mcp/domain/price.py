@@ -13,7 +13,7 @@ from tfo_mcp.domain.message import Usage
 _MILLION: Final = 6
 """Decimal places."""
 
-_SNAPSHOT: Final = re.compile(r"[-@]\d{8}$", re.ASCII)
+_SNAPSHOT: Final = re.compile(r"[-@]\d{8}\Z", re.ASCII)
 """What the id of a dated model has behind the name that means its newest date."""
 
 _EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 import traceback
+from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from support.configuration import load, refusal
+from tfo_mcp.domain.message import Usage
+from tfo_mcp.domain.price import Cost
 from tfo_mcp.infrastructure.config import ConfigurationError, Secret, TelemetrySettings, masked, secrets_of
 from tfo_mcp.infrastructure.config.environment import variables_of
+from tfo_mcp.infrastructure.config.prices import prices_of
 from tfo_mcp.infrastructure.config.settings import SECTIONS, Settings, settings_of
 from tfo_mcp.infrastructure.config.values import expected
 
@@ -18,6 +23,10 @@ ALL_SETTINGS = [(section, key) for section in SECTIONS for key in settings_of(se
 EXAMPLES = {
     "text": "example",
     "text of 1 to 200 characters": "example",
+    "text of 1 to 20 characters": "EUR",
+    "a mapping of models to their input, output, cache_read and cache_write, each a number from 0 to 1000000": (
+        '{"example": {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3.75}}'
+    ),
     "true or false": "false",
     "a name of letters, digits and `-`": "example",
     "a path": "/example",
@@ -78,6 +87,48 @@ def test_a_list_of_none_can_be_said_in_a_variable(tmp_path: Path) -> None:
     loaded = load(tmp_path, "claude: {allow_tools: [echo]}", environ={"TELEMETRYFLOW_MCP_CLAUDE_ALLOW_TOOLS": "[]"})
 
     assert loaded.settings.claude.allow_tools == ()
+
+
+def test_prices_are_those_that_were_written(tmp_path: Path) -> None:
+    written = {"input": 3, "output": 15.0, "cache_read": 0.1, "cache_write": 3.7499999}
+    text = (
+        "claude: {currency: EUR, prices: {claude-test-1.5: {input: 3, output: 15, cache_read: .1, cache_write: 4e0}}}"
+    )
+    environ = {"TELEMETRYFLOW_MCP_CLAUDE_PRICES": json.dumps({"claude-test-2": written})}
+
+    from_file, from_variable = (load(tmp_path, text, environ=given).settings.claude for given in ({}, environ))
+
+    usage = Usage(1_000_000, 1_000_000, 1_000_000, 1_000_000)
+    cost = prices_of(from_file.prices, from_file.currency).cost("claude-test-1.5", usage)
+    assert cost == Cost(Decimal("22.1"), "EUR")
+    prices = prices_of(from_variable.prices, from_variable.currency)
+    assert prices.cost("claude-test-2", usage) == Cost(Decimal("21.8499999"), "EUR")
+    assert prices.cost("claude-test-1.5", usage) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "3",
+        "[1]",
+        "{claude-test-1: 3}",
+        "{claude-test-1: {input: 3, output: 15}}",
+        "{claude-test-1: {input: 3, output: 15, cache_read: 0.3, cache_wriet: 3.75}}",
+        "{claude-test-1: {input: -3, output: 15, cache_read: 0.3, cache_write: 3.75}}",
+        "{claude-test-1: {input: .nan, output: 15, cache_read: 0.3, cache_write: 3.75}}",
+        "{claude-test-1: {input: much, output: 15, cache_read: 0.3, cache_write: 3.75}}",
+        "{claude-test-1: {input: 3, output: 15, cache_read: 0.3, cache_write: 3.75, currency: EUR}}",
+        '{"": {input: 3, output: 15, cache_read: 0.3, cache_write: 3.75}}',
+    ],
+)
+def test_prices_that_are_not_whole_are_refused_with_what_they_must_be(tmp_path: Path, wrong: str) -> None:
+    expected_words = (
+        "claude.prices must be a mapping of models to their input, output, cache_read and cache_write, each a number "
+        "from 0 to 1000000"
+    )
+    assert refusal(tmp_path, f"claude:\n  prices: {wrong}") == f"line 2: {expected_words}"
+    in_variable = refusal(tmp_path, environ={"TELEMETRYFLOW_MCP_CLAUDE_PRICES": wrong})
+    assert in_variable == f"TELEMETRYFLOW_MCP_CLAUDE_PRICES: {expected_words}"
 
 
 def test_opentelemetry_variables_are_read_in_their_own_form(tmp_path: Path) -> None:
