@@ -172,6 +172,27 @@ CONVERSATIONS: Sequence[Behaviour] = (
         "Who is overtaken by another process is told so and overwrites nothing.",
     ),
     Behaviour(
+        "conversation.line",
+        "docs/decisions/0004-who-works-on-a-conversation-holds-a-file-lock.md",
+        "Messages to one conversation are answered one after the other, in the order in which they were accepted, "
+        "whichever servers with one storage folder they were sent to.",
+    ),
+    Behaviour(
+        "conversation.line.cancelled",
+        "MCP 2025-11-25 basic/utilities/cancellation",
+        "A message that is cancelled while it waits is never said, and those behind it are.",
+    ),
+    Behaviour(
+        "conversation.line.killed",
+        "docs/decisions/0004-who-works-on-a-conversation-holds-a-file-lock.md",
+        "A server that dies keeps nobody waiting: its turn is continued, and what it had accepted is said in its place.",
+    ),
+    Behaviour(
+        "conversation.idempotent.servers",
+        "docs/decisions/0004-who-works-on-a-conversation-holds-a-file-lock.md",
+        "A message with a key that several servers get is said once, and each of them gives the same answer.",
+    ),
+    Behaviour(
         "conversation.result",
         "diagrams: Claude Conversation; MCP 2025-11-25 server/tools",
         "The tool's result has Claude's text with the id to continue, and usage and stop reason as structured content.",
