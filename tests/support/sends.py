@@ -10,9 +10,10 @@ from tfo_mcp.domain.turn import Send, TurnOptions
 
 def a_send(text: str = "Hello", *, key: str | None = None, **options: Any) -> Send:  # noqa: ANN401  # its fields
     """One message; `options` are those of the turn."""
+    given: dict[str, Any] = {"max_tokens": 100, **options}
     return Send(
         content=(Text(text),),
-        options=TurnOptions(**{"max_tokens": 100, **options}),
+        options=TurnOptions(**given),
         fingerprint=text,
         idempotency_key=key,
     )

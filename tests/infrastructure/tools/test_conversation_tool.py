@@ -76,7 +76,8 @@ def test_every_argument_reaches_the_conversation() -> None:
     }
     assert set(arguments) == set(the_tool().input_schema["properties"])
     sent, _ = called(turn("Hi"), **arguments)
-    assert sent == [SendMessage(**{**arguments, "tools": ("echo", "read_file")})]
+    expected: dict[str, Any] = {**arguments, "tools": ("echo", "read_file")}
+    assert sent == [SendMessage(**expected)]
 
 
 @pytest.mark.behaviour("conversation.result", "tools.call.structured")
