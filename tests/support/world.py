@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from support.tool_calls import ToolBench
 from tfo_mcp.application.budget import Budget, BudgetLimits
 from tfo_mcp.application.commands import SendMessage
+from tfo_mcp.application.context_window import ContextWindow
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.conversation_handler import ConversationHandler, SendDefaults, TurnResult
 from tfo_mcp.application.ports import (
@@ -30,6 +31,7 @@ from tfo_mcp.application.ports import (
     RecordedTurn,
 )
 from tfo_mcp.application.turn_runner import TurnLimits, TurnRunner
+from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import (
     ClaudeFailure,
@@ -227,18 +229,20 @@ class World(ToolBench):
         self.desk = ConversationDesk(self.storage, FileLocks(self.locks), self.publisher, cache_bytes=1_000_000)
         claude = claude or self.scripted
         read_only = [tool for tool in tools if tool.for_claude and tool.annotations.read_only]
+        offered = ToolRegistry(read_only if allowed is None else allowed)
+        turn_tools = TurnTools(offered, self.handler, self.desk)
         runner = TurnRunner(
             self.desk,
             self.storage,
             claude,
-            ToolRegistry(read_only if allowed is None else allowed),
-            self.handler,
+            turn_tools,
             budget=Budget(self.storage, budget),
+            window=ContextWindow(claude, 0.8),
             telemetry=self.telemetry,
             limits=TurnLimits(max_steps=max_steps, max_tokens=max_turn_tokens, timeout=timeout, max_failures=3),
         )
         defaults = SendDefaults(model="claude-test-1", max_tokens=100, patience=patience)
-        self.conversations = ConversationHandler(self.desk, self.storage, claude, runner, defaults=defaults)
+        self.conversations = ConversationHandler(self.desk, self.storage, claude, runner, turn_tools, defaults=defaults)
 
     async def send(
         self,
