@@ -32,6 +32,9 @@ _BYTES_A_TOKEN = 3
 """UTF-8 bytes that count as a token where nobody has counted (DESIGN §6)."""
 
 
+_REACHED = {"max_steps": "the turn had its last step", "max_turn_tokens": "the turn had its last token"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnLimits:
     """What one turn may take.
@@ -118,7 +121,7 @@ class TurnRunner:
         self, conversation: Conversation, begun: frozenset[str], info: RequestInfo, progress: TurnProgress
     ) -> None:
         tools = self._tools.offered(_turn(conversation).options.tools)
-        while True:
+        while (stop := self._limit(conversation)) is None:
             if uses := conversation.open_calls():
                 await self._tools.use(uses, begun, conversation, tools, info, progress)
             request, limit = await self._request(conversation, tools)
@@ -128,15 +131,11 @@ class TurnRunner:
                 conversation.go_on()
             elif reason != "tool_use":
                 conversation.end_turn(limit if reason == "max_tokens" and limit else reason)
-            elif _turn(conversation).steps >= self._limits.max_steps:
-                conversation.end_turn("max_steps", unanswered="This tool call was not run: the turn had its last step.")
             await self._desk.commit(conversation)
             if not conversation.is_interrupted:
                 return
-            if (stop := self._limit(conversation)) is not None:
-                conversation.end_turn(stop, unanswered="This tool call was not run: the turn's limit was reached.")
-                await self._desk.commit(conversation)
-                return
+        conversation.end_turn(stop, unanswered=f"This tool call was not run: {_REACHED[stop]}.")
+        await self._desk.commit(conversation)
 
     def _limit(self, conversation: Conversation) -> str | None:
         turn = _turn(conversation)
