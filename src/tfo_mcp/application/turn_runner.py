@@ -170,7 +170,11 @@ class TurnRunner:
     ) -> ClaudeResponse:
         """Commit what is to be asked, and ask it. The answer is appended, not yet committed."""
         conversation.request_sent()
-        await self._desk.commit(conversation)
+        try:
+            await self._desk.commit(conversation)
+        except asyncio.CancelledError:
+            conversation.request_cancelled(sent=False)
+            raise
         progress.phase("waiting for Claude")
         span = ClaudeSpan(self._telemetry, request, conversation.id, info.parent)
         arriving = Arriving(span, progress, _turn(conversation).usage)
