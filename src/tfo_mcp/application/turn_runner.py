@@ -83,10 +83,9 @@ class TurnRunner:
         Raises:
             BudgetExceeded: there is no room for its first request.
         """
-        prompt = (
-            conversation.tokens + added + self._overhead(conversation.system_prompt, self._tools.offered(options.tools))
-        )
-        await self._budget.allows(conversation, prompt, 1)
+        system = conversation.system_prompt if options.system_prompt is None else options.system_prompt
+        overhead = self._overhead(system, self._tools.offered(options.tools))
+        await self._budget.allows(conversation, conversation.tokens + added + overhead, 1)
 
     async def run(
         self, conversation: Conversation, info: RequestInfo, progress: TurnProgress, *, own: bool = True
