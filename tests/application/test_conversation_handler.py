@@ -1,38 +1,35 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
 from support.claude import fake_claude
-from support.tool_calls import ToolBench
-from tfo_mcp.application.budget import Budget, BudgetLimits
+from support.world import (
+    DEADLINE,
+    ScriptedClaude,
+    Silence,
+    Storage,
+    World,
+    pass_time,
+    run,
+    says,
+    texts,
+    tool,
+    until,
+    uses,
+    waiting,
+)
 from tfo_mcp.application.commands import SendMessage
-from tfo_mcp.application.context_window import ContextWindow
-from tfo_mcp.application.conversation_desk import ConversationDesk
-from tfo_mcp.application.conversation_handler import ConversationHandler, SendDefaults, TurnResult
+from tfo_mcp.application.conversation_handler import TurnResult
 from tfo_mcp.application.ports import (
     AnswerListener,
     AttributeValue,
     ClaudeRequest,
     ClaudeResponse,
-    ClaudeService,
-    ModelInfo,
-    RecordedTurn,
     TraceContext,
     current_operation,
 )
-from tfo_mcp.application.structured import OutputSchemas
-from tfo_mcp.application.turn_runner import TurnLimits, TurnRunner
-from tfo_mcp.application.turn_tools import TurnTools
-from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import (
     ClaudeFailure,
@@ -42,263 +39,9 @@ from tfo_mcp.domain.errors import (
     ConversationNotFound,
     StorageUnavailable,
 )
-from tfo_mcp.domain.events import DomainEvent
-from tfo_mcp.domain.execution import Outcome
-from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
-from tfo_mcp.domain.message import Block, Message, Text, ToolAnswer, ToolUse, Usage
-from tfo_mcp.domain.price import Prices
-from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolRegistry, ToolResult
-from tfo_mcp.domain.turn import PendingSend, Send
+from tfo_mcp.domain.identifiers import new_conversation_id
+from tfo_mcp.domain.message import ToolUse, Usage
 from tfo_mcp.infrastructure.claude import AnthropicClaude
-from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
-from tfo_mcp.infrastructure.persistence.locks import FileLocks
-from tfo_mcp.infrastructure.persistence.storage import Storage as Database
-from tfo_mcp.infrastructure.schemas import JsonSchemas
-
-DEADLINE = 20.0
-NO_BUDGET = BudgetLimits()
-Result = TypeVar("Result")
-
-# --- the world -----------------------------------------------------------------------------------------
-
-
-class Silence:
-    """Claude does not answer before `over` is set."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.over = asyncio.Event()
-
-
-Step = Message | ClaudeFailure | Silence
-
-
-class ScriptedClaude:
-    """`ClaudeService` that plays one step a request and then says "Done."."""
-
-    def __init__(self, steps: Iterable[Step], *, configured: bool = True) -> None:
-        self._steps = list(steps)
-        self._configured = configured
-        self.requests: list[ClaudeRequest] = []
-
-    def check_configured(self) -> None:
-        if not self._configured:
-            raise ClaudeNotConfigured
-
-    async def describe(self, model: str) -> ModelInfo | None:
-        return None
-
-    async def count_tokens(self, request: ClaudeRequest) -> int | None:
-        return None
-
-    async def create_message(self, request: ClaudeRequest, listener: AnswerListener | None = None) -> ClaudeResponse:
-        self.check_configured()
-        self.requests.append(replace(request, messages=deepcopy(request.messages)))
-        step = self._steps.pop(0) if self._steps else says("Done.")
-        if isinstance(step, Silence):
-            step.asked.set()
-            await step.over.wait()
-            step = says("Done.")
-        if isinstance(step, ClaudeFailure):
-            raise step
-        assert step.usage is not None
-        return ClaudeResponse(message=step, usage=step.usage, request_id="req_1")
-
-
-class Storage(SqlConversationRepository):
-    """A repository whose storage can be taken away, or be slow to say that a commit went through."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.database = Database(self.folder / "tfo-mcp.db")
-        super().__init__(self.database)
-        self.available = True
-        self.slow: Silence | None = None
-        _opened.append(self)
-
-    async def accept(
-        self, conversation_id: ConversationId, principal: str, holder: str, send: Send, created: Conversation | None
-    ) -> PendingSend | RecordedTurn:
-        self._check()
-        return await super().accept(conversation_id, principal, holder, send, created)
-
-    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
-        self._check()
-        events = await super().save(conversation)
-        if self.slow is not None:
-            self.slow.asked.set()
-            await self.slow.over.wait()
-        return events
-
-    async def withdraw(self, pending: PendingSend) -> None:
-        self._check()
-        await super().withdraw(pending)
-
-    def _check(self) -> None:
-        if not self.available:
-            raise StorageUnavailable("the disk is full")
-
-
-_opened: list[Storage] = []
-
-
-def run(scenario: Coroutine[Any, Any, Result]) -> Result:
-    """Run it, and take away the storage that it made."""
-
-    async def within() -> Result:
-        try:
-            return await scenario
-        finally:
-            while _opened:
-                storage = _opened.pop()
-                await storage.database.close()
-                shutil.rmtree(storage.folder)
-
-    return asyncio.run(within())
-
-
-class World(ToolBench):
-    """A conversation handler with everything that it needs. Two with one storage are two processes."""
-
-    def __init__(  # noqa: PLR0913  # each test wants another one
-        self,
-        *steps: Step,
-        claude: ClaudeService | None = None,
-        tools: Sequence[Tool] = (),
-        storage: Storage | None = None,
-        max_steps: int = 20,
-        max_turn_tokens: int = 100_000,
-        timeout: float = DEADLINE,
-        budget: BudgetLimits = NO_BUDGET,
-        allowed: Sequence[Tool] | None = None,
-        locks: Path | None = None,
-    ) -> None:
-        super().__init__(tools)
-        self.scripted = ScriptedClaude(steps)
-        self.storage = storage or Storage()
-        self.locks = locks or self.storage.folder / "locks"
-        self.desk = ConversationDesk(self.storage, FileLocks(self.locks), self.publisher, cache_bytes=1_000_000)
-        claude = claude or self.scripted
-        read_only = [tool for tool in tools if tool.for_claude and tool.annotations.read_only]
-        turn_tools = TurnTools(ToolRegistry(read_only if allowed is None else allowed), self.handler, self.desk)
-        runner = TurnRunner(
-            self.desk,
-            self.storage,
-            claude,
-            turn_tools,
-            budget=Budget(self.storage, budget),
-            window=ContextWindow(claude, 0.8),
-            telemetry=self.telemetry,
-            limits=TurnLimits(max_steps=max_steps, max_tokens=max_turn_tokens, timeout=timeout, max_failures=3),
-        )
-        defaults = SendDefaults(model="claude-test-1", max_tokens=100, patience=timeout)
-        self.conversations = ConversationHandler(
-            self.desk,
-            self.storage,
-            claude,
-            runner,
-            turn_tools,
-            schemas=OutputSchemas(JsonSchemas(), max_bytes=10_000),
-            prices=Prices({}, "USD"),
-            defaults=defaults,
-        )
-
-    async def send(
-        self,
-        message: str = "Hello",
-        conversation_id: str | None = None,
-        *,
-        principal: str = "local",
-        key: str | None = None,
-    ) -> TurnResult:
-        return await self.command(SendMessage(message, conversation_id, idempotency_key=key), principal=principal)
-
-    async def command(self, command: SendMessage, *, principal: str = "local") -> TurnResult:
-        return await self.conversations.send(command, replace(self.info(measured=False), principal=principal))
-
-    @property
-    def ended(self) -> list[tuple[str, Outcome, str | None]]:
-        """Name, outcome and error type of every span, in the order of their starts."""
-        return [(span.name, *span.ended) for span in self.telemetry.spans if span.ended]
-
-    @property
-    def held(self) -> Sequence[str]:
-        """The locks that are left."""
-        return [path.name for path in self.locks.glob("conv_*")]
-
-    async def stored(self, conversation_id: str | None) -> Conversation:
-        assert conversation_id is not None
-        conversation = await self.storage.get(ConversationId(conversation_id), "local")
-        assert conversation is not None
-        return conversation
-
-    def created(self) -> str:
-        """The conversation that was created."""
-        (conversation_id,) = {
-            event.aggregate_id for event in self.publisher.events if event.name == "ConversationCreated"
-        }
-        return conversation_id
-
-
-def says(*content: str | Block, stop_reason: str | None = None) -> Message:
-    blocks = tuple(Text(block) if isinstance(block, str) else block for block in content)
-    default = "tool_use" if any(isinstance(block, ToolUse) for block in blocks) else "end_turn"
-    return Message(
-        "assistant",
-        blocks,
-        usage=Usage(10, 5, 2, 1),
-        model="claude-test-1",
-        stop_reason=stop_reason or default,
-    )
-
-
-def uses(*names: str) -> Message:
-    return says("Wait.", *(ToolUse(f"toolu_{name}", name, {}) for name in names))
-
-
-def tool(name: str, run: Callable[[], Any] = lambda: None, *, read_only: bool = True, for_claude: bool = True) -> Tool:
-    """A tool that awaits what `run` gives and then says its name."""
-
-    async def call(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
-        waiting = run()
-        if waiting is not None:
-            await waiting
-        return ToolResult(f"{name} ran")
-
-    return Tool(
-        name=name,
-        title=name,
-        description=name,
-        input_schema={"type": "object"},
-        run=call,
-        mode=ToolMode.TASK,
-        annotations=ToolAnnotations(read_only=read_only),
-        for_claude=for_claude,
-    )
-
-
-def texts(conversation: Conversation) -> list[str]:
-    """Every block in short."""
-    shown: list[str] = []
-    for message in conversation.messages:
-        for block in message.content:
-            match block:
-                case Text(text):
-                    shown.append(f"{message.role}: {text}")
-                case ToolUse(name=name):
-                    shown.append(f"{message.role} uses {name}")
-                case ToolAnswer(tool_use_id, content, is_error):
-                    shown.append(f"{tool_use_id}: {'failed: ' if is_error else ''}{content}")
-                case _:
-                    shown.append("?")
-    return shown
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110  # what it waits for has no event
-            await asyncio.sleep(0)
-
 
 # --- turns ---------------------------------------------------------------------------------------------
 
@@ -582,8 +325,11 @@ def test_a_conversation_that_began_with_an_unknown_model_goes_on_with_the_defaul
 @pytest.mark.behaviour("conversation.cancelled")
 def test_a_turn_that_takes_too_long_ends_so_and_can_be_continued() -> None:
     async def scenario() -> None:
-        world = World(Silence(), timeout=0.03)
-        turn = await world.send()
+        silence = Silence()
+        world = World(silence, timeout=60)
+        sending, _ = await waiting(world, silence)
+        pass_time(61)
+        turn = await sending
         assert (turn.stop_reason, turn.text, turn.unknown_requests) == ("timeout", "", 1)
         stored = await world.stored(turn.conversation_id)
         assert (stored.state, texts(stored)) == (ConversationState.ACTIVE, ["user: Hello"])
@@ -659,13 +405,6 @@ def test_another_principals_conversation_is_not_there() -> None:
 
 
 # --- cancellation --------------------------------------------------------------------------------------
-
-
-async def waiting(world: World, silence: Silence) -> tuple[asyncio.Task[TurnResult], str]:
-    """A turn that waits for Claude."""
-    sending = asyncio.create_task(world.send())
-    await silence.asked.wait()
-    return sending, world.created()
 
 
 @pytest.mark.behaviour("conversation.cancelled")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from tfo_mcp.application.ports import ConversationLocks, ConversationRepository, EventPublisher, RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
@@ -55,6 +55,15 @@ class ConversationDesk:
         self._queues: dict[ConversationId, _Queue] = {}
         self._waiting: set[int] = set()
 
+    @contextmanager
+    def waiting(self, pending: PendingSend) -> Generator[None]:
+        """Its sender waits here: until it is a turn, or withdrawn, nobody begins it in his place."""
+        self._waiting.add(pending.id)
+        try:
+            yield
+        finally:
+            self._waiting.discard(pending.id)
+
     @asynccontextmanager
     async def turn_of(self, pending: PendingSend) -> AsyncGenerator[tuple[Conversation, Sequence[PendingSend]]]:
         """The conversation when everything is a turn that was accepted before `pending`.
@@ -65,24 +74,20 @@ class ConversationDesk:
             ConversationNotFound: it was deleted meanwhile.
             StorageUnavailable: locks or conversations cannot be had.
         """
-        self._waiting.add(pending.id)
-        try:
-            async with self._alone(pending.conversation_id, pending.id):
-                wait = _SHORTEST_WAIT
-                while True:
-                    async with self._locked(pending.conversation_id):
-                        known = self._kept.pop(pending.conversation_id, None)
-                        conversation, ahead = await self._conversations.next_for(pending, known)
-                        if conversation is None:
-                            raise ConversationNotFound(pending.conversation_id)
-                        self._keep(conversation)
-                        if not await self._any_waits(ahead):
-                            yield conversation, ahead
-                            return
-                    await asyncio.sleep(wait)
-                    wait = min(2 * wait, _LONGEST_WAIT)
-        finally:
-            self._waiting.discard(pending.id)
+        async with self._alone(pending.conversation_id, pending.id):
+            wait = _SHORTEST_WAIT
+            while True:
+                async with self._locked(pending.conversation_id):
+                    known = self._kept.pop(pending.conversation_id, None)
+                    conversation, ahead = await self._conversations.next_for(pending, known)
+                    if conversation is None:
+                        raise ConversationNotFound(pending.conversation_id)
+                    self._keep(conversation)
+                    if not await self._any_waits(ahead):
+                        yield conversation, ahead
+                        return
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
 
     @asynccontextmanager
     async def when_free(self, conversation_id: ConversationId, principal: str) -> AsyncGenerator[Conversation]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -176,7 +177,12 @@ class ConversationHandler:
         while True:
             async with self._accepting:  # so that they are accepted in the order in which they came
                 conversation_id, created = await self._addressed(command, send, info)
-                accepted = await self._desk.accept(conversation_id, info.principal, send, created)
+                accepting = asyncio.create_task(self._desk.accept(conversation_id, info.principal, send, created))
+                try:
+                    accepted = await asyncio.shield(accepting)
+                except asyncio.CancelledError:
+                    await asyncio.shield(self._take_back(accepting, send))
+                    raise
             is_new = isinstance(accepted, PendingSend) and accepted.send is send
             if not is_new:
                 _check_same(command, send, accepted)
@@ -213,23 +219,43 @@ class ConversationHandler:
         self, pending: PendingSend, info: RequestInfo, progress: TurnProgress, patience: Deadline
     ) -> TurnResult:
         progress.phase("waiting for its turn")
-        begun = False
-        try:
-            async with self._desk.turn_of(pending) as (conversation, ahead):
-                continued = await self._continue(conversation, info, progress)
-                for lost in ahead:  # their processes died before they could begin
-                    continued = True
-                    conversation.begin_turn(lost.send, lost)
-                    await self._bring_to_an_end(conversation, info, progress)
-                conversation.begin_turn(pending.send, pending)
-                begun = True
-                patience.lift()
-                await self._run(conversation, info, progress)
-                return self._result(conversation, _turn(conversation), None, continued=continued)
-        finally:
-            if not begun:
-                with suppress(StorageUnavailable):  # it stays, and is delivered with the next
-                    await asyncio.shield(self._conversations.withdraw(pending))
+        is_turn = False
+        with self._desk.waiting(pending):
+            try:
+                async with self._desk.turn_of(pending) as (conversation, ahead):
+                    continued = await self._catch_up(conversation, ahead, info, progress)
+                    await self._check(conversation, pending.send)
+                    conversation.begin_turn(pending.send, pending)
+                    patience.lift()
+                    try:
+                        await self._run(conversation, info, progress)
+                    finally:
+                        is_turn = pending.id not in conversation.changes.begun_sends
+                    return self._result(conversation, _turn(conversation), None, continued=continued)
+            finally:
+                if not is_turn:
+                    await asyncio.shield(self._withdraw(pending))
+
+    async def _catch_up(
+        self, conversation: Conversation, ahead: Sequence[PendingSend], info: RequestInfo, progress: TurnProgress
+    ) -> bool:
+        """Bring to its end what others left when their processes died; whether there was anything."""
+        continued = await self._continue(conversation, info, progress)
+        for lost in ahead:
+            conversation.begin_turn(lost.send, lost)
+            await self._bring_to_an_end(conversation, info, progress)
+        return continued or bool(ahead)
+
+    async def _take_back(self, accepting: asyncio.Task[PendingSend | RecordedTurn], send: Send) -> None:
+        """What was accepted although its sender had gone."""
+        with suppress(StorageUnavailable):
+            accepted = await accepting
+            if isinstance(accepted, PendingSend) and accepted.send is send:
+                await self._withdraw(accepted)
+
+    async def _withdraw(self, pending: PendingSend) -> None:
+        with suppress(StorageUnavailable):  # it stays, and is delivered with the next
+            await self._conversations.withdraw(pending)
 
     async def _continue(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> bool:
         """Bring an interrupted turn to its end; whether there was one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -59,9 +58,10 @@ class TurnProgress:
         self._tokens = tokens
 
     async def _tell(self, token: str | int) -> None:
-        began = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         while True:
-            seconds = time.monotonic() - began
+            seconds = clock() - began
             text, self._text = self._text, ""
             self._news.clear()
             message = f"{self._phase} ({self._tokens} tokens so far)" + (f": {text}" if text else "")

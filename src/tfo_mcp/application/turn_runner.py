@@ -32,6 +32,9 @@ _BYTES_A_TOKEN = 3
 """UTF-8 bytes that count as a token where nobody has counted (DESIGN §6)."""
 
 
+_REACHED = {"max_steps": "the turn had its last step", "max_turn_tokens": "the turn had its last token"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnLimits:
     """What one turn may take.
@@ -80,10 +83,9 @@ class TurnRunner:
         Raises:
             BudgetExceeded: there is no room for its first request.
         """
-        prompt = (
-            conversation.tokens + added + self._overhead(conversation.system_prompt, self._tools.offered(options.tools))
-        )
-        await self._budget.allows(conversation, prompt, 1)
+        system = conversation.system_prompt if options.system_prompt is None else options.system_prompt
+        overhead = self._overhead(system, self._tools.offered(options.tools))
+        await self._budget.allows(conversation, conversation.tokens + added + overhead, 1)
 
     async def run(
         self, conversation: Conversation, info: RequestInfo, progress: TurnProgress, *, own: bool = True
@@ -118,7 +120,7 @@ class TurnRunner:
         self, conversation: Conversation, begun: frozenset[str], info: RequestInfo, progress: TurnProgress
     ) -> None:
         tools = self._tools.offered(_turn(conversation).options.tools)
-        while True:
+        while (stop := self._limit(conversation)) is None:
             if uses := conversation.open_calls():
                 await self._tools.use(uses, begun, conversation, tools, info, progress)
             request, limit = await self._request(conversation, tools)
@@ -128,15 +130,11 @@ class TurnRunner:
                 conversation.go_on()
             elif reason != "tool_use":
                 conversation.end_turn(limit if reason == "max_tokens" and limit else reason)
-            elif _turn(conversation).steps >= self._limits.max_steps:
-                conversation.end_turn("max_steps", unanswered="This tool call was not run: the turn had its last step.")
             await self._desk.commit(conversation)
             if not conversation.is_interrupted:
                 return
-            if (stop := self._limit(conversation)) is not None:
-                conversation.end_turn(stop, unanswered="This tool call was not run: the turn's limit was reached.")
-                await self._desk.commit(conversation)
-                return
+        conversation.end_turn(stop, unanswered=f"This tool call was not run: {_REACHED[stop]}.")
+        await self._desk.commit(conversation)
 
     def _limit(self, conversation: Conversation) -> str | None:
         turn = _turn(conversation)
@@ -171,7 +169,11 @@ class TurnRunner:
     ) -> ClaudeResponse:
         """Commit what is to be asked, and ask it. The answer is appended, not yet committed."""
         conversation.request_sent()
-        await self._desk.commit(conversation)
+        try:
+            await self._desk.commit(conversation)
+        except asyncio.CancelledError:
+            conversation.request_cancelled(sent=False)
+            raise
         progress.phase("waiting for Claude")
         span = ClaudeSpan(self._telemetry, request, conversation.id, info.parent)
         arriving = Arriving(span, progress, _turn(conversation).usage)

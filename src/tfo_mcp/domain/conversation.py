@@ -331,15 +331,16 @@ class Conversation:
             self._machine.fire(ConversationTrigger.MAX_RETRIES)
             self._publish_closed(f"{self.failures} requests to Claude failed in a row")
 
-    def request_cancelled(self, arrived: Arrived = NOTHING) -> None:
+    def request_cancelled(self, arrived: Arrived = NOTHING, *, sent: bool = True) -> None:
         """Waiting → Active: nobody wants the answer any more. What arrived is kept, as cut.
 
-        A retry out of Error stays there.
+        A retry out of Error stays there. What was not even `sent` took nothing.
         """
         if self.state is not ConversationState.ERROR:
             self._machine.fire(ConversationTrigger.CANCELLED)
         self._cut("cancelled", arrived, request_id=arrived.request_id)
-        self._count_unknown()
+        if sent:
+            self._count_unknown()
 
     def close(self) -> None:
         """Created, Active or Error → Closed; refused while Waiting (the table has no such edge)."""
