@@ -31,8 +31,6 @@ from tfo_mcp.application.ports import (
     RecordedTurn,
 )
 from tfo_mcp.application.structured import OutputSchemas
-from tfo_mcp.domain.price import Prices
-from tfo_mcp.infrastructure.schemas import JsonSchemas
 from tfo_mcp.application.turn_runner import TurnLimits, TurnRunner
 from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.conversation import Conversation
@@ -45,11 +43,13 @@ from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
+from tfo_mcp.domain.price import Prices
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolRegistry, ToolResult
 from tfo_mcp.domain.turn import PendingSend, Send
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.locks import FileLocks
 from tfo_mcp.infrastructure.persistence.storage import Storage as Database
+from tfo_mcp.infrastructure.schemas import JsonSchemas
 
 DEADLINE = 20.0
 NO_BUDGET = BudgetLimits()

@@ -7,14 +7,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CloseConversation, SendMessage
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.deadlines import Deadline, DeadlinePassed, Deadlines
 from tfo_mcp.application.ports import ClaudeService, ConversationRepository, RecordedTurn
-from tfo_mcp.application.structured import Output, OutputSchemas, read_output
+from tfo_mcp.application.structured import Output, OutputSchemas
 from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.application.turn_runner import TurnRunner
 from tfo_mcp.application.turn_tools import TurnTools
@@ -164,12 +164,8 @@ class ConversationHandler:
             output_schema=command.output_schema,
         )
         content = (*command.attachments, Text(command.message))
-        asked = {"content": [block.to_json() for block in content], "options": options.to_json()}
         return Send(
-            content=content,
-            options=options,
-            fingerprint=hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
-            idempotency_key=command.idempotency_key,
+            content=content, options=options, fingerprint=_fingerprint(command), idempotency_key=command.idempotency_key
         )
 
     async def _accept(self, command: SendMessage, send: Send, info: RequestInfo) -> PendingSend | RecordedTurn:
@@ -317,12 +313,21 @@ class ConversationHandler:
             model=model,
             stop_reason=stop_reason,
             cost=self._prices.cost(model, turn.usage),
-            output=None if schema is None else read_output(text, stop_reason, self._schemas.check(schema)),
+            output=None if schema is None else self._schemas.read(schema, text, stop_reason),
             usage=turn.usage,
             unknown_requests=turn.unknown_requests,
             tool_calls=tool_calls(messages[1:]),
             continued=continued,
         )
+
+
+def _fingerprint(command: SendMessage) -> str:
+    """Of all that is asked for, where is not: the defaults of a later start may be others."""
+    asked = {
+        **asdict(replace(command, attachments=(), conversation_id=None, idempotency_key=None)),
+        "attachments": [block.to_json() for block in command.attachments],
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _check_same(command: SendMessage, send: Send, known: PendingSend | RecordedTurn) -> None:

@@ -185,7 +185,7 @@ CONVERSATIONS: Sequence[Behaviour] = (
     Behaviour(
         "conversation.line.killed",
         "docs/decisions/0004-who-works-on-a-conversation-holds-a-file-lock.md",
-        "A server that dies keeps nobody waiting: its turn is continued, and what it had accepted is said in its place.",
+        "A server that dies keeps nobody waiting: its turn is continued, what it had accepted is said in its place.",
     ),
     Behaviour(
         "conversation.idempotent.servers",
