@@ -123,6 +123,10 @@ class ScriptedClaude:
         self._configured = configured
         self.requests: list[ClaudeRequest] = []
 
+    @property
+    def provider(self) -> str:
+        return "anthropic"
+
     def check_configured(self) -> None:
         if not self._configured:
             raise ClaudeNotConfigured

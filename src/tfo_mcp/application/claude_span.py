@@ -23,13 +23,19 @@ class ClaudeSpan:
     """Measures one request."""
 
     def __init__(
-        self, telemetry: Telemetry, request: ClaudeRequest, conversation_id: str, parent: TraceContext | None
+        self,
+        telemetry: Telemetry,
+        request: ClaudeRequest,
+        conversation_id: str,
+        parent: TraceContext | None,
+        *,
+        provider: str,
     ) -> None:
         self._telemetry = telemetry
         self._request = request
         self._known: dict[str, AttributeValue] = {
             attributes.GEN_AI_OPERATION: "chat",
-            attributes.PROVIDER: "anthropic",
+            attributes.PROVIDER: provider,
             attributes.REQUEST_MODEL: request.model,
             attributes.CONVERSATION: conversation_id,
         }

@@ -66,7 +66,7 @@ class ConversationQueries:
             StorageUnavailable: the database cannot be opened or read.
         """
         text = query.query.strip()
-        _check_words(text)
+        check_words(text)
         place = _place(query)
         found = await self._catalog.find(
             info.principal,
@@ -104,7 +104,12 @@ class ConversationQueries:
         return excerpt
 
 
-def _check_words(text: str) -> None:
+def check_words(text: str) -> None:
+    """Whether a search can be meant so; the empty text is none.
+
+    Raises:
+        InvalidSearch: there is no word in `text`, or too many are.
+    """
     count = len(words_of(text))
     if text and not count:
         raise InvalidSearch("there is no word to search for in the query: a word has a letter or a digit")

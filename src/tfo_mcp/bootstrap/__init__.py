@@ -170,6 +170,7 @@ class Server:
             publisher=publisher,
             telemetry=self._telemetry,
         )
+        self._retention = conversations.retention
         page_size, timeout = settings.mcp.page_size, settings.mcp.tool_timeout
         tool_queries = ToolQueries(tools, page_size=page_size)
         resource_queries = ResourceQueries(resources, page_size=page_size, timeout=timeout)
@@ -238,7 +239,7 @@ class Server:
         self._loading = asyncio.get_running_loop().create_task(self._load(), context=Context())
 
     async def _load(self) -> None:
-        """What the first answer did not need, behind it."""
+        """What the first answer did not need, behind it; then, to the end, what has become too old goes."""
         await asyncio.sleep(0)  # the answer is written at the end of this turn of the loop
         release_logs()
         interval = sys.getswitchinterval()
@@ -260,6 +261,7 @@ class Server:
             gc.enable()
         if self._settings.claude.is_configured:
             await self._claude.look_up_default_model()
+        await self._retention.run()
 
     async def _flush(self, seconds: float) -> None:
         """No program survives; sessions to storage and records to the collector, side by side, in `seconds` at most."""

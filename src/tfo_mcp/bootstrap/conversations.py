@@ -20,15 +20,21 @@ from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.tool import ToolRegistry
 from tfo_mcp.infrastructure.config import Settings
 from tfo_mcp.infrastructure.config.prices import prices_of
+from tfo_mcp.infrastructure.persistence.archive import Archive
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.forks import SqlConversationForks
 from tfo_mcp.infrastructure.persistence.locks import FileLocks
+from tfo_mcp.infrastructure.persistence.retention import Retention
 from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.schemas import JsonSchemas
 
 
 class Conversations:
-    """All that has to do with conversations."""
+    """All that has to do with conversations.
+
+    Attributes:
+        retention: to be run behind the first answer.
+    """
 
     def __init__(
         self,
@@ -82,6 +88,7 @@ class Conversations:
         )
         self._records = RecordHandler(SqlConversationForks(storage), publisher)
         self._queries = ConversationQueries(catalog)
+        self.retention = Retention(Archive(storage, locks), settings.storage.retention_days)
 
     def endpoints(self) -> Mapping[type, Endpoint]:
         """Their part of the bus."""

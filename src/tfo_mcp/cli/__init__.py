@@ -21,6 +21,8 @@ _VERBS: Final = {
     "serve": "Serve one MCP client on stdin and stdout.",
     "validate": "Check the configuration and show what is in force.",
     "info": "Show versions, places and what is offered, for a report of a fault.",
+    "conversations": "List, show, export and delete conversations.",
+    "purge": "Delete conversations and sessions that are too old.",
     "init-config": "Write a configuration file with every setting at its default.",
     "fake-claude": "Stand in for the Messages API on loopback, for demonstrations and tests.",
     "demo": "Start the server as a client would and show what it does.",

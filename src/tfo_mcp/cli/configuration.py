@@ -14,9 +14,13 @@ from tfo_mcp.cli import EXIT_CONFIGURATION, EXIT_FAILURE
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.config import Loaded
 
+# What is wrong with a path is said by who reads it, for every source in the same words.
+config_option = click.option(
+    "--config", "-c", type=click.Path(readable=False, path_type=Path), help="The configuration file."
+)
+
 _OPTIONS = (
-    # What is wrong with a path is said by who reads it, for every source in the same words.
-    click.option("--config", "-c", type=click.Path(readable=False, path_type=Path), help="The configuration file."),
+    config_option,
     click.option(
         "--root", "roots", multiple=True, type=click.Path(readable=False), help="A folder file tools may enter."
     ),
@@ -43,7 +47,7 @@ def read(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> 
     return load_settings(config_path=config, flags=flags, environ=os.environ, cwd=working_directory())
 
 
-def load(config: Path | None, roots: tuple[str, ...], log_level: str | None) -> Loaded:
+def load(config: Path | None, roots: tuple[str, ...] = (), log_level: str | None = None) -> Loaded:
     """As `read`; exits with 3 and one sentence where they cannot be."""
     from tfo_mcp.infrastructure.config import ConfigurationError
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import click
 
 from tfo_mcp.cli import EXIT_FAILURE
 from tfo_mcp.cli.configuration import refuse, working_directory
+from tfo_mcp.cli.files import new_file
 
 
 @click.command("init-config")
@@ -26,7 +26,8 @@ def command(output: Path | None, *, force: bool) -> None:
     if path is None:
         refuse("you have no home folder: name a file with --output", EXIT_FAILURE)
     try:
-        _write(path, template(), replace=force)
+        with new_file(path, replace=force) as file:
+            file.write(template().encode())
     except FileExistsError:
         refuse(f"{path} is there already" + ("" if force else "; --force replaces it"), EXIT_FAILURE)
     except OSError as error:
@@ -34,28 +35,3 @@ def command(output: Path | None, *, force: bool) -> None:
     click.echo(f"wrote {path}")
     if path != usual:
         click.echo(f"It is read when it is named: tfo-mcp serve --config {path}")
-
-
-def _write(path: Path, text: str, *, replace: bool) -> None:
-    """Write a file that only its owner may read. An old one stays whole until the new one is.
-
-    Raises:
-        FileExistsError: it is there, and is not to be replaced; or it is none that could be.
-        OSError: the system refuses.
-    """
-    target = Path(os.path.realpath(path))
-    if os.path.lexists(path) and not (replace and target.is_file()):
-        raise FileExistsError
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        if replace:
-            Path(draft).replace(target)
-        else:
-            os.link(draft, target)  # in place of a rename, because it replaces nothing
-            Path(draft).unlink()
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise

@@ -412,10 +412,13 @@ class Conversation:
         self._take(message)
 
     def _take(self, message: Message) -> None:
+        before = self.transcript.tokens
         self._messages.append(message)
         self.transcript.add(message)
         if message.usage is not None and message.stop_reason != "cut":
-            self._known_tokens = message.usage.prompt_tokens + message.usage.output_tokens
+            # With a summary, the next prompt begins with it; what was summed up is in this request's usage still.
+            own = self.transcript.tokens - before
+            self._known_tokens = own if message.is_compacted else message.usage.all_tokens
             self._known_estimate = self.transcript.tokens
 
     def _change(self, **values: Any) -> None:  # noqa: ANN401  # the record's fields

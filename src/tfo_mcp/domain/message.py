@@ -131,3 +131,8 @@ class Message:
     def tool_uses(self) -> tuple[ToolUse, ...]:
         """The tool calls that this message asks for, in order."""
         return tuple(block for block in self.content if isinstance(block, ToolUse))
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether it begins with the API's summary of all that was said before."""
+        return any(isinstance(block, OpaqueBlock) and block.data.get("type") == "compaction" for block in self.content)

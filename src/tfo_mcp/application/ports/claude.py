@@ -116,6 +116,11 @@ class ModelInfo:
 class ClaudeService(Protocol):
     """4.1 Claude Client."""
 
+    @property
+    def provider(self) -> str:
+        """Who is asked, as `gen_ai.provider.name` says it."""
+        ...
+
     def check_configured(self) -> None:
         """Guard of every send.
 

@@ -77,6 +77,11 @@ class AnthropicClaude:
         self._last_success: float | None = None
         self._last_failure: tuple[float, int | None] | None = None
 
+    @property
+    def provider(self) -> str:
+        """Who is asked, as `gen_ai.provider.name` says it."""
+        return "anthropic" if self._cloud is None else self._cloud.provider
+
     def check_configured(self) -> None:
         """Guard of every send.
 

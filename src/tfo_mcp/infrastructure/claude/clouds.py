@@ -23,12 +23,15 @@ class Cloud(Protocol):
 
     Attributes:
         name: that of `claude.provider`, and of the extra.
+        provider: as `gen_ai.provider.name` says it.
         title: what people call it.
         credentials: what to check where it refuses them, as the end of a sentence.
     """
 
     @property
     def name(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
     @property
     def title(self) -> str: ...
     @property
@@ -57,6 +60,7 @@ class Bedrock:
 
     region: str | None
     name = "bedrock"
+    provider = "aws.bedrock"
     title = "Amazon Bedrock"
     credentials = "check the AWS credentials, and whether they may use this model in claude.aws_region"
 
@@ -82,6 +86,7 @@ class Vertex:
     project: str | None
     region: str | None
     name = "vertex"
+    provider = "gcp.vertex_ai"
     title = "Vertex AI"
     credentials = "check Google's application default credentials, and whether they may use this model"
 

@@ -29,6 +29,7 @@ _Endpoint = Annotated[
     str,
     Meta(pattern=_ENDPOINT, title="host:port or a URL such as https://host:4318, without a user or password"),
 ]
+_Days = Annotated[int, Meta(ge=1, le=36_500)]
 _Program = Annotated[str, Meta(pattern=r"\A(?:/[^\x00]*)?[^/\x00]+\Z")]
 _Region = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9-]+\Z", title="a name of letters, digits and `-`")]
 Protocol = Literal["grpc", "http/protobuf"]
@@ -286,6 +287,13 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             description="Calls of tools that act which `audit.db` keeps; with each new one the oldest beyond it go.",
         ),
     ] = 100_000
+    retention_days: Annotated[
+        _Days | None,
+        Meta(
+            description="Days without a change after which a conversation is deleted, and a session after its end. Not "
+            "set: none is.",
+        ),
+    ] = None
 
     @property
     def database(self) -> Path:

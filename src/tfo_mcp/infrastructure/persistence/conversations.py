@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.application.ports import RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.errors import ConversationBusy
+from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.turn import PendingSend, Send, Turn
@@ -75,6 +75,7 @@ class SqlConversationRepository:
         or a send that still waits.
 
         Raises:
+            ConversationNotFound: it was deleted; nothing is accepted.
             StorageUnavailable: the database cannot be opened or written; nothing is accepted.
         """
         found: list[PendingSend | RecordedTurn] = []
@@ -311,11 +312,15 @@ async def _wait_in_line(
     connection: AsyncConnection, conversation_id: ConversationId, principal: str, holder: str, send: Send
 ) -> PendingSend:
     from sqlalchemy import insert
+    from sqlalchemy.exc import IntegrityError
 
     from tfo_mcp.infrastructure.persistence.schema import pending_sends
 
     row = {**pending_row(conversation_id, principal, holder, send), "accepted_at": time.time()}
-    added = await connection.execute(insert(pending_sends).values(row))
+    try:
+        added = await connection.execute(insert(pending_sends).values(row))
+    except IntegrityError as error:  # the conversation was deleted meanwhile: nothing else can be in the way
+        raise ConversationNotFound(conversation_id) from error
     key = added.inserted_primary_key
     assert key is not None  # noqa: S101  # one row was inserted
     return PendingSend(id=key[0], conversation_id=conversation_id, principal=principal, holder=holder, send=send)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FTS_TABLE: Final = "messages_fts"
 
+_MERGED_PAGES: Final = 200
+
 _UNSPACED: Final = re.compile(
     r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
 )
@@ -47,6 +49,22 @@ async def index_messages(
         if position == 0:
             mine = conversations.c.id == conversation_id
             await connection.execute(update(conversations).where(mine).values(title=title_of(message)))
+
+
+async def merge_index(connection: AsyncConnection, *, first: bool) -> bool:
+    """One step of writing the index anew without the words of deleted texts, which it only notes; whether one follows.
+
+    The index is made of parts, and a deleted text's words stay in theirs until that is merged with the others. A step
+    writes about `_MERGED_PAGES` pages; `first` begins with all parts that there are.
+    """
+    if connection.dialect.name != "sqlite":
+        return False
+    sqlite = (await connection.get_raw_connection()).driver_connection
+    assert sqlite is not None  # noqa: S101  # it was just asked for
+    before = sqlite.total_changes
+    pages = -_MERGED_PAGES if first else _MERGED_PAGES
+    await connection.exec_driver_sql(f"INSERT INTO {FTS_TABLE} ({FTS_TABLE}, rank) VALUES ('merge', {pages})")  # noqa: S608  # names from above
+    return sqlite.total_changes - before >= 2  # noqa: PLR2004  # SQLite's documented sign that it did something
 
 
 def said_in(conversations: Table, text: str) -> Sequence[ColumnElement[bool]]:

@@ -90,6 +90,24 @@ class Database:
                 self._check_in_place()
                 yield connection
 
+    def wipe(self, *, vacuum: bool) -> bool:
+        """Empty the write-ahead log; whether nobody who reads needs it still. Blocks.
+
+        With `vacuum` the file is written anew first, without what is free in it.
+
+        Raises:
+            StorageUnavailable: the database cannot be used, or somebody else writes all the time.
+        """
+        self._check_in_place()
+        try:
+            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=rw", _BUSY_TIMEOUT, uri=True)) as connection:
+                if vacuum:
+                    connection.execute("VACUUM")
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise StorageUnavailable(f"the database {str(self._path)!r} cannot be used: {_why(error)}") from error
+        return not busy
+
     def _check_in_place(self) -> None:
         """What is written to a file without a name is lost, and with a write-ahead log SQLite does not look."""
         if _identity(self._path) != self._file:
@@ -218,7 +236,8 @@ def _set_up(engine: Engine) -> None:
 
 def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    # What is deleted is overwritten, so that no message of somebody's stays in a free place of the file.
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
 

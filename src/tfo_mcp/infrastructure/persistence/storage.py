@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -115,6 +116,19 @@ class Storage:
                 if not transaction.cancelled():
                     transaction.exception()  # seen: the caller does not want to know any more
                 raise
+
+    async def wipe(self, *, vacuum: bool) -> bool:
+        """Let the write-ahead log forget what was deleted; whether it has, which a process that reads can delay.
+
+        With `vacuum` the file is written anew first, and becomes smaller. Nobody else writes meanwhile.
+
+        Raises:
+            StorageUnavailable: the database cannot be opened or written.
+        """
+        database = await self._opened()
+        async with database.turn:
+            with self._noted(writing=True):
+                return await _in_thread(partial(database.wipe, vacuum=vacuum))
 
     async def _transact(
         self, database: Database, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]
