@@ -276,8 +276,9 @@ class World(ToolBench):
         info = self.info(measured=False, progress_token=progress_token)
         return await self.conversations.send(command, replace(info, principal=principal))
 
-    def rows(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
+    async def rows(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
         """What the database answers."""
+        await self.storage.database.open()
         with closing(sqlite3.connect(self.storage.database.path)) as database, database:
             return database.execute(statement, values).fetchall()
 

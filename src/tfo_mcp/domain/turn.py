@@ -184,12 +184,12 @@ class Changes:
 
 
 def final_text(messages: Sequence[Message]) -> str:
-    """What Claude said in the end: all since the last tool's answer, in pieces where he was asked to go on."""
+    """Claude's last words: all since the tool's answer before them, in pieces where he was asked to go on."""
     pieces: list[str] = []
     for message in reversed(messages):
         if message.role == "assistant":
             pieces.append(message.text)
-        elif not all(isinstance(block, Text) for block in message.content):
+        elif pieces and not all(isinstance(block, Text) for block in message.content):
             break
     return "".join(reversed(pieces))
 
