@@ -175,9 +175,7 @@ class TurnRunner:
             conversation.request_cancelled(sent=False)
             raise
         progress.phase("waiting for Claude")
-        span = ClaudeSpan(
-            self._telemetry, request, conversation.id, info.parent, provider=self._claude.provider
-        )
+        span = ClaudeSpan(self._telemetry, request, conversation.id, info.parent, provider=self._claude.provider)
         arriving = Arriving(span, progress, _turn(conversation).usage)
         try:
             with span.around():
