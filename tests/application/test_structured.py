@@ -82,7 +82,7 @@ def test_what_the_api_takes_is_taken(schema: Schema) -> None:
         (of({"a": {"$ref": "#/$defs/no"}}), "output_schema: the schema cannot be used: "),
         (of({"a": {"$ref": "https://example.com/a"}}), "output_schema: the schema cannot be used: "),
         (of({"a": {"$ref": "file:///etc/passwd"}}), "output_schema: the schema cannot be used: "),
-        (of(**{"$schema": "http://json-schema.org/draft-07/schema#"}), "output_schema: the schema says it is"),
+        ({**of(), "$schema": "http://json-schema.org/draft-07/schema#"}, "output_schema: the schema says it is"),
         ({"type": "object"}, "output_schema: Claude's API needs additionalProperties: false in every object"),
         (
             of({"a": {"type": "object", "additionalProperties": True}}),

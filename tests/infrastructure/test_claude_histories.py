@@ -101,9 +101,11 @@ class World:
         for outcome in turn.outcomes:
             self.conversation.request_sent()
             await self._send()
-            if isinstance(outcome, str) or not isinstance(outcome[0], list):
+            if isinstance(outcome, str):
                 return self._end(outcome)
             content, reason = outcome
+            if not isinstance(content, list):
+                return self._end(outcome)
             message = self._answer(content, reason)
             self.conversation.response_received(message)
             if reason == "pause_turn":
