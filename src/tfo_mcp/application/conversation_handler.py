@@ -14,7 +14,7 @@ from tfo_mcp.application.commands import CloseConversation, SendMessage
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.deadlines import Deadline, DeadlinePassed, Deadlines
 from tfo_mcp.application.ports import ClaudeService, ConversationRepository, RecordedTurn
-from tfo_mcp.application.structured import Output, OutputSchemas, read_output
+from tfo_mcp.application.structured import Output, OutputSchemas
 from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.application.turn_runner import TurnRunner
 from tfo_mcp.application.turn_tools import TurnTools
@@ -317,7 +317,7 @@ class ConversationHandler:
             model=model,
             stop_reason=stop_reason,
             cost=self._prices.cost(model, turn.usage),
-            output=None if schema is None else read_output(text, stop_reason, self._schemas.check(schema)),
+            output=None if schema is None else self._schemas.read(schema, text, stop_reason),
             usage=turn.usage,
             unknown_requests=turn.unknown_requests,
             tool_calls=tool_calls(messages[1:]),
