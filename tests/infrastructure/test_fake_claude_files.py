@@ -127,9 +127,9 @@ def test_a_text_counts_as_texts_do() -> None:
 
 def test_what_is_in_a_tools_result_counts_the_same() -> None:
     def request(*content: Json) -> Json:
-        call = {"type": "tool_use", "id": "a", "name": "look", "input": {}}
+        call: Json = {"type": "tool_use", "id": "a", "name": "look", "input": {}}
         result = {"type": "tool_result", "tool_use_id": "a", "content": [*content, HI]}
-        asked = [{"role": "user", "content": "x"}, {"role": "assistant", "content": [call]}]
+        asked: list[Json] = [{"role": "user", "content": "x"}, {"role": "assistant", "content": [call]}]
         return {"model": NEW, "messages": [*asked, {"role": "user", "content": [result]}]}
 
     large = image(pictures.png(256, 256, padding=90_000))
