@@ -82,7 +82,7 @@ def test_what_the_api_takes_is_taken(schema: Schema) -> None:
         (of({"a": {"$ref": "#/$defs/no"}}), "output_schema: the schema cannot be used: "),
         (of({"a": {"$ref": "https://example.com/a"}}), "output_schema: the schema cannot be used: "),
         (of({"a": {"$ref": "file:///etc/passwd"}}), "output_schema: the schema cannot be used: "),
-        ({**of(), "$schema": "http://json-schema.org/draft-07/schema#"}, "output_schema: the schema says it is"),
+        (of({}, **{"$schema": "http://json-schema.org/draft-07/schema#"}), "output_schema: the schema says it is"),
         ({"type": "object"}, "output_schema: Claude's API needs additionalProperties: false in every object"),
         (
             of({"a": {"type": "object", "additionalProperties": True}}),
@@ -197,6 +197,12 @@ def test_an_answer_that_is_whole_is_the_value_whatever_stopped_the_turn(stop_rea
         ('{"name": 1e999}', "end_turn", "the answer is not JSON"),
         ('{"age": ' + "9" * 5000 + "}", "end_turn", "the answer is not JSON"),
         ("[" * 100_000, "end_turn", "the answer is not JSON"),
+        (
+            '{"x": ' + "[" * 63 + "]" * 63 + "}",
+            "end_turn",
+            "the answer does not fit the schema: /x: no such field exists",
+        ),
+        ('{"x": ' + "[" * 64 + "]" * 64 + "}", "end_turn", "the answer is nested deeper than 64 levels"),
         ('{"age": 5}', "end_turn", "the answer does not fit the schema: /name: is required"),
         ("[]", "end_turn", 'the answer does not fit the schema: (the whole value): the list is not of type "object"'),
         ('{"name": "\\ud800"}', "end_turn", "the answer is not JSON"),

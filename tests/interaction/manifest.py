@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from interaction.arrow import Arrow
 from interaction.behaviour import Behaviour
-from interaction.behaviours import features, lifecycle, messages, records, state, telemetry, tools
+from interaction.behaviours import features, lifecycle, messages, records, sends, state, telemetry, tools
 from interaction.diagrams import flowcharts, sequences, states
 
 AREAS: Mapping[str, Sequence[Behaviour]] = {
@@ -22,6 +22,7 @@ AREAS: Mapping[str, Sequence[Behaviour]] = {
     "What is asked of the client": features.CLIENT,
     "Sessions": state.SESSIONS,
     "Conversations": state.CONVERSATIONS,
+    "Files, structured output, cost": sends.SENDS,
     "Records of conversations": records.RECORDS,
     "Claude": state.CLAUDE,
     "Telemetry": telemetry.TELEMETRY,

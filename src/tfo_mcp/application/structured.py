@@ -89,6 +89,8 @@ class OutputSchemas:
                 "the answer is not JSON" if stop_reason == "end_turn" else f"the turn was stopped by {stop_reason}"
             )
             return Output(None, _ENDED_OTHERWISE.get(stop_reason, default))
+        if _levels(value) > _MOST_LEVELS:
+            return Output(None, f"the answer is nested deeper than {_MOST_LEVELS} levels")
         if found := self._compiler.compile(schema)(value):
             return Output(None, f"the answer does not fit the schema: {'; '.join(found)}")
         return Output(cast("Mapping[str, Any]", value))

@@ -230,14 +230,17 @@ def test_files_are_counted_before_any_is_opened(tmp_path: Path) -> None:
     )
 
 
-def test_all_files_together_fit_into_one_request(tmp_path: Path) -> None:
-    with (tmp_path / "half.pdf").open("wb") as file:
-        file.write(b"%PDF-1.7\n")
-        file.truncate(12_000_000)
-    (tmp_path / "a").write_text("text")
-    found = blocks(tmp_path, "half.pdf", "half.pdf", max_bytes=20 * MIB)
-    assert sum(len(block["source"]["data"]) for block in found) == 32_000_000
-    assert "more than 24000000 bytes in all" in refusal(tmp_path, "half.pdf", "half.pdf", "a", max_bytes=20 * MIB)
+@pytest.mark.parametrize("kind", ["pdf", "escaped text"])
+def test_all_files_together_fit_into_one_request(tmp_path: Path, kind: str) -> None:
+    """By what is sent: of base64 four bytes for three, of a character that JSON escapes six."""
+    data = b"%PDF-1.7\n" + bytes(11_000_000) if kind == "pdf" else b"x" + b"\x01" * 2_450_000
+    (tmp_path / "half").write_bytes(data)
+    (tmp_path / "most").write_bytes(data[: len(data) * 9 // 10])
+    assert len(blocks(tmp_path, "half", "most", max_bytes=20 * MIB)) == 2
+    assert refusal(tmp_path, "half", "most", "most", max_bytes=20 * MIB) == (
+        "the files have more than 30000000 bytes in all as they are sent, and Claude's API takes 32 MB: send fewer, or "
+        "some of them in another conversation"
+    )
 
 
 def test_reading_does_not_hold_the_loop_and_ends_when_nobody_waits(tmp_path: Path) -> None:

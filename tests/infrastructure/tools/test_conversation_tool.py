@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -13,8 +16,10 @@ from support.tool_calls import ToolBench
 from tfo_mcp.application.bus import Bus, Endpoint, RequestInfo
 from tfo_mcp.application.commands import SendMessage
 from tfo_mcp.application.conversation_handler import TurnResult
+from tfo_mcp.application.structured import Output
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import Usage
+from tfo_mcp.domain.price import Cost
 from tfo_mcp.domain.tool import Tool, ToolResult
 from tfo_mcp.infrastructure.tools.attachments import AttachmentLimits, Attachments
 from tfo_mcp.infrastructure.tools.conversations import conversation_tools
@@ -23,10 +28,10 @@ from tfo_mcp.infrastructure.tools.roots import Roots
 ID = "conv_0123456789abcdef0123456789abcdef"
 
 
-def the_tool(*, has_key: bool = True, timeout: float = 20) -> Tool:
+def the_tool(*, has_key: bool = True, timeout: float = 20, roots: Sequence[Path] = ()) -> Tool:
     limits = AttachmentLimits(max_bytes=1000, max_count=2)
     (tool,) = conversation_tools(
-        Attachments(Roots([]), limits, ThreadPoolExecutor(1)),
+        Attachments(Roots(roots), limits, ThreadPoolExecutor(1)),
         default_model="claude-test-1",
         has_key=has_key,
         max_message=50,
@@ -49,10 +54,14 @@ def turn(text: str, stop_reason: str = "end_turn") -> TurnResult:
     )
 
 
-def called(answer: TurnResult | ClaudeFailure | None, **arguments: object) -> tuple[list[SendMessage], ToolResult]:
+def called(
+    answer: TurnResult | ClaudeFailure | None,
+    roots: Sequence[Path] = (),
+    **arguments: Any,  # noqa: ANN401  # the tool's
+) -> tuple[list[SendMessage], ToolResult]:
     """What came over the bus, and the tool's result; with None nothing ever answers."""
     sent: list[SendMessage] = []
-    bench = ToolBench([the_tool(timeout=20 if answer else 0.01)])
+    bench = ToolBench([the_tool(timeout=20 if answer else 0.01, roots=roots)])
 
     async def answering(command: SendMessage, info: RequestInfo) -> TurnResult:
         sent.append(command)
@@ -109,6 +118,29 @@ def test_the_result_has_the_text_with_the_id_to_continue_and_fits_its_schema() -
     assert jsonschema_rs.is_valid(dict(the_tool().output_schema or {}), result.structured)
 
 
+def test_files_are_read_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("needle")
+    sent, _ = called(turn("Hi"), [tmp_path], message="Hello", files=["note"])
+    (note,) = sent[0].attachments
+    assert note.to_json()["source"]["data"] == "needle"
+    sent, result = called(turn("Hi"), [tmp_path], message="Hello", files=["note", "other"])
+    assert (sent, result.text, result.is_error) == ([], "there is no 'other'", True)
+
+
+def test_cost_and_output_are_told_where_there_are_any() -> None:
+    cost = Cost(Decimal("0.1"), "EUR")
+    _, result = called(replace(turn("{}"), cost=cost, output=Output({"a": None})), message="Hello")
+    assert result.structured is not None
+    assert result.structured["cost"] == {"amount": "0.1", "currency": "EUR"}
+    assert result.structured["output"] == {"a": None}
+    assert "output_problem" not in result.structured
+    assert jsonschema_rs.is_valid(dict(the_tool().output_schema or {}), result.structured)
+    _, result = called(replace(turn("No."), output=Output(None, "the answer is not JSON")), message="Hello")
+    assert result.structured is not None
+    assert result.structured["output_problem"] == "the answer is not JSON"
+    assert result.structured.keys().isdisjoint({"cost", "output"})
+
+
 def test_an_answer_that_is_not_complete_says_so_even_without_a_text() -> None:
     _, result = called(turn("", "max_steps"), message="Hello")
     assert result.text == f"[conversation_id: {ID}, stopped by max_steps]"
@@ -144,12 +176,15 @@ def test_a_turn_has_a_limit_of_its_own() -> None:
         ({"message": "Hello", "max_tokens": 0}, "max_tokens"),
         ({"message": "Hello", "model": ""}, "model"),
         ({"message": "Hello", "tools": "echo"}, "tools"),
+        ({"message": "Hello", "files": "a.png"}, "files"),
+        ({"message": "Hello", "files": [5]}, "files/0"),
+        ({"message": "Hello", "files": ["a", "b", "c"]}, "at most 2 files"),
         ({"message": "Hello", "idempotency_key": ""}, "idempotency_key"),
         ({"message": "Hello", "effort": "some"}, "effort"),
         ({"message": "Hello", "temperature": 1}, "temperature"),
     ],
 )
-def test_wrong_arguments_are_named_and_nothing_is_sent(arguments: dict[str, object], complaint: str) -> None:
+def test_wrong_arguments_are_named_and_nothing_is_sent(arguments: dict[str, Any], complaint: str) -> None:
     sent, result = called(turn("Hi"), **arguments)
     assert result.is_error
     assert re.search(complaint, result.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -23,8 +24,8 @@ _LARGEST_PICTURE: Final = 5 * 1024 * 1024 // 4 * 3
 """Bytes: the API takes 5 MiB, and counts them in base64."""
 _LONGEST_SIDE: Final = 8000
 """Pixels; the API refuses a picture with a longer one."""
-_MOST_IN_ALL: Final = 24_000_000
-"""Bytes of all files of a message: as base64 this is the API's 32 MB for a whole request."""
+_MOST_IN_ALL: Final = 30_000_000
+"""Bytes of all files of a message, as they are sent: the API takes 32 MB, with all that was said before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +70,14 @@ class Attachments:
         blocks: list[Block] = []
         room = _MOST_IN_ALL
         for path in paths:
-            data = self._read(path, work)
-            room -= len(data)
+            block = _block(path, self._read(path, work))
+            room -= len(json.dumps(block, ensure_ascii=False).encode())
             if room < 0:
                 raise ToolFailure(
-                    f"the files have more than {_MOST_IN_ALL} bytes in all, the most that Claude's API takes with one "
-                    "message: send some of them with another one"
+                    f"the files have more than {_MOST_IN_ALL} bytes in all as they are sent, and Claude's API takes "
+                    "32 MB: send fewer, or some of them in another conversation"
                 )
-            blocks.append(OpaqueBlock(_block(path, data)))
+            blocks.append(OpaqueBlock(block))
         return tuple(blocks)
 
     def _read(self, path: str, work: Abandonable) -> bytes:

@@ -47,7 +47,7 @@ def conversation_tools(
             annotations=ToolAnnotations(read_only=False, destructive=False, idempotent=False, open_world=True),
             timeout=timeout,
             for_claude=False,
-            audited=("conversation_id", "model"),
+            audited=("conversation_id", "model", "files"),
         )
     ]
 
