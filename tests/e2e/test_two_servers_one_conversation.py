@@ -97,7 +97,7 @@ def world(folder: Path, number: int = 2, settings: dict[str, str] | None = None)
 
 
 @pytest.mark.behaviour("conversation.line")
-@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.ci)])
 def test_sends_from_several_servers_are_served_in_the_order_in_which_they_were_accepted(
     tmp_path: Path, number: int
 ) -> None:
@@ -116,6 +116,7 @@ def test_sends_from_several_servers_are_served_in_the_order_in_which_they_were_a
 
 
 @pytest.mark.behaviour("conversation.line")
+@pytest.mark.ci
 def test_who_sends_while_another_server_is_at_work_waits_for_it(tmp_path: Path) -> None:
     with world(tmp_path) as here:
         one, other = here.servers
@@ -131,6 +132,7 @@ def test_who_sends_while_another_server_is_at_work_waits_for_it(tmp_path: Path) 
 
 
 @pytest.mark.behaviour("conversation.line")
+@pytest.mark.ci
 def test_sends_of_three_servers_at_once_are_all_answered_once(tmp_path: Path) -> None:
     with world(tmp_path, 3) as here:
         sent = [(server, f"{index} of {server.pid}") for index in range(8) for server in here.servers]
@@ -180,6 +182,7 @@ def test_a_server_that_is_killed_at_work_keeps_nobody_in_line(tmp_path: Path) ->
 
 
 @pytest.mark.behaviour("conversation.line.killed")
+@pytest.mark.ci
 def test_what_a_server_had_accepted_when_it_was_killed_is_said_in_its_place(tmp_path: Path) -> None:
     with world(tmp_path, 3) as here:
         one, other, third = here.servers
@@ -213,6 +216,7 @@ def test_one_key_at_two_servers_at_once_is_one_turn_with_one_answer(tmp_path: Pa
 
 
 @pytest.mark.behaviour("conversation.idempotent.servers")
+@pytest.mark.ci
 def test_one_key_that_begins_a_conversation_at_two_servers_begins_one(tmp_path: Path) -> None:
     with world(tmp_path) as here:
         arguments = {"message": "another", "idempotency_key": "once"}
@@ -267,6 +271,7 @@ def test_a_program_that_a_server_runs_holds_no_lock(tmp_path: Path, sandbox: str
 
 
 @pytest.mark.behaviour("conversation.line")
+@pytest.mark.ci
 def test_a_folder_of_locks_holds_no_more_than_the_processes_that_live(tmp_path: Path) -> None:
     with world(tmp_path) as here:
         for index in range(4):

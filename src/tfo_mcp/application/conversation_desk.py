@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from itertools import count
 
 from tfo_mcp.application.ports import ConversationLocks, ConversationRepository, EventPublisher, RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
@@ -22,14 +23,37 @@ _LONGEST_WAIT = 0.1
 """Seconds between two looks whether it is one's turn; each wait is twice the one before."""
 
 
+class SendTaken(Exception):
+    """A send that was taken for a dead process's and begun by somebody else: it has its turn."""
+
+
 class _Queue:
-    """Who of this process waits for one conversation, and whether somebody works on it."""
+    """Those of this process who want one conversation, each at a place of its own, and whether one has it."""
 
     def __init__(self) -> None:
-        self.changed = asyncio.Condition()
-        self.waiting: set[int] = set()
-        self.busy = False
-        self.users = 0
+        self.places: list[tuple[int, int]] = []
+        self._changed = asyncio.Condition()
+        self._busy = False
+
+    @asynccontextmanager
+    async def alone(self, place: tuple[int, int]) -> AsyncGenerator[None]:
+        """When nobody has it and no place that is taken is lower."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._busy and min(self.places) == place)
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Something has changed; to be cancelled here keeps it from nobody."""
+        await asyncio.shield(self._tell())
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
 
 class ConversationDesk:
@@ -54,6 +78,7 @@ class ConversationDesk:
         self._kept: OrderedDict[ConversationId, Conversation] = OrderedDict()
         self._queues: dict[ConversationId, _Queue] = {}
         self._waiting: set[int] = set()
+        self._come = count()
 
     @contextmanager
     def waiting(self, pending: PendingSend) -> Generator[None]:
@@ -72,17 +97,21 @@ class ConversationDesk:
 
         Raises:
             ConversationNotFound: it was deleted meanwhile.
+            SendTaken: it is somebody else's turn by now.
             StorageUnavailable: locks or conversations cannot be had.
         """
-        async with self._alone(pending.conversation_id, pending.id):
+        async with self._in_line(pending.conversation_id, pending.id) as alone:
             wait = _SHORTEST_WAIT
             while True:
-                async with self._locked(pending.conversation_id):
+                async with alone(), self._locked(pending.conversation_id):
                     known = self._kept.pop(pending.conversation_id, None)
-                    conversation, ahead = await self._conversations.next_for(pending, known)
+                    conversation, line = await self._conversations.next_for(pending, known)
                     if conversation is None:
                         raise ConversationNotFound(pending.conversation_id)
                     self._keep(conversation)
+                    if not line or line[-1].id != pending.id:
+                        raise SendTaken
+                    ahead = line[:-1]
                     if not await self._any_waits(ahead):
                         yield conversation, ahead
                         return
@@ -97,7 +126,7 @@ class ConversationDesk:
             ConversationNotFound: the principal has no such conversation.
             StorageUnavailable: locks or conversations cannot be had.
         """
-        async with self._alone(conversation_id), self._locked(conversation_id):
+        async with self._in_line(conversation_id) as alone, alone(), self._locked(conversation_id):
             yield await self._conversation(conversation_id, principal)
 
     @asynccontextmanager
@@ -114,7 +143,7 @@ class ConversationDesk:
             raise ConversationNotFound(conversation_id)
         if parsed in self._queues:
             raise ConversationBusy(conversation_id)
-        async with self._alone(parsed):
+        async with self._in_line(parsed) as alone, alone():
             if not await self._locks.try_acquire(parsed):
                 raise ConversationBusy(conversation_id)
             try:
@@ -144,6 +173,7 @@ class ConversationDesk:
         Where its idempotency key is known already, nothing is committed, and what has the key is returned.
 
         Raises:
+            ConversationNotFound: it was deleted meanwhile.
             StorageUnavailable: nothing is accepted.
         """
         events = () if created is None else created.uncommitted_events
@@ -161,7 +191,16 @@ class ConversationDesk:
         Raises:
             StorageUnavailable: it cannot be taken.
         """
-        return not await self._any_waits((pending,)) and await self._conversations.adopt(pending, self._locks.holder)
+        if await self._any_waits((pending,)) or pending.id in self._waiting:
+            return False
+        self._waiting.add(pending.id)  # before anybody here sees that it is this process's
+        adopted = False
+        try:
+            adopted = await self._conversations.adopt(pending, self._locks.holder)
+        finally:
+            if not adopted:
+                self._waiting.discard(pending.id)
+        return adopted
 
     async def commit(self, conversation: Conversation) -> None:
         """Store what is new, and publish what happened.
@@ -187,8 +226,8 @@ class ConversationDesk:
 
     async def _any_waits(self, sends: Sequence[PendingSend]) -> bool:
         for send in sends:
-            here = send.holder == self._locks.holder
-            if send.id in self._waiting if here else await self._locks.lives(send.holder):
+            elsewhere = send.holder != self._locks.holder
+            if send.id in self._waiting or (elsewhere and await self._locks.lives(send.holder)):
                 return True
         return False
 
@@ -208,26 +247,23 @@ class ConversationDesk:
             size -= oldest.transcript.size
 
     @asynccontextmanager
-    async def _alone(self, conversation_id: ConversationId, place: int = 0) -> AsyncGenerator[None]:
-        """Alone in this process, and not before those whose `place` is lower; a queue goes with its last user."""
+    async def _in_line(
+        self, conversation_id: ConversationId, number: int = 0
+    ) -> AsyncGenerator[Callable[[], AbstractAsyncContextManager[None]]]:
+        """In the line of this process, before those with a higher number; gives what to be alone in it.
+
+        The queue goes with the last one who stands in it.
+        """
         queue = self._queues.setdefault(conversation_id, _Queue())
-        queue.users += 1
-        queue.waiting.add(place)
+        place = number, next(self._come)
+        queue.places.append(place)
         try:
-            async with queue.changed:
-                await queue.changed.wait_for(lambda: not queue.busy and min(queue.waiting) >= place)
-            queue.busy = True
-            try:
-                yield
-            finally:
-                queue.busy = False
+            yield lambda: queue.alone(place)
         finally:
-            queue.waiting.discard(place)
-            queue.users -= 1
-            if queue.users == 0:
+            queue.places.remove(place)
+            if not queue.places:
                 del self._queues[conversation_id]
-            else:
-                await asyncio.shield(_notify(queue))
+            await queue.tell()
 
     @asynccontextmanager
     async def _locked(self, conversation_id: ConversationId) -> AsyncGenerator[None]:
@@ -240,8 +276,3 @@ class ConversationDesk:
             yield
         finally:
             await self._locks.release(conversation_id)
-
-
-async def _notify(queue: _Queue) -> None:
-    async with queue.changed:
-        queue.changed.notify_all()

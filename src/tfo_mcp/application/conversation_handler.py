@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CloseConversation, SendMessage
-from tfo_mcp.application.conversation_desk import ConversationDesk
+from tfo_mcp.application.conversation_desk import ConversationDesk, SendTaken
 from tfo_mcp.application.deadlines import Deadline, DeadlinePassed, Deadlines
 from tfo_mcp.application.ports import ClaudeService, ConversationRepository, RecordedTurn
 from tfo_mcp.application.structured import Output, OutputSchemas
@@ -22,6 +22,7 @@ from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import (
     ClaudeFailure,
+    ConversationBusy,
     ConversationNotFound,
     IdempotencyKeyReused,
     StorageUnavailable,
@@ -126,10 +127,7 @@ class ConversationHandler:
         async with progress.told():
             try:
                 with self._deadlines.within(self._defaults.patience) as patience:
-                    accepted = await self._accept(command, self._send(command), info)
-                    if isinstance(accepted, RecordedTurn):
-                        return await self._again(accepted, info, progress, patience)
-                    return await self._take_turn(accepted, info, progress, patience)
+                    return await self._answer(command, self._send(command), info, progress, patience)
             except DeadlinePassed:
                 raise TurnTimedOut(self._defaults.patience) from None
 
@@ -150,6 +148,19 @@ class ConversationHandler:
                 conversation.close()
                 await self._desk.commit(conversation)
             return conversation
+
+    async def _answer(
+        self, command: SendMessage, send: Send, info: RequestInfo, progress: TurnProgress, patience: Deadline
+    ) -> TurnResult:
+        while True:
+            accepted = await self._accept(command, send, info)
+            if isinstance(accepted, RecordedTurn):
+                return await self._again(accepted, info, progress, patience)
+            try:
+                return await self._take_turn(accepted, info, progress, patience)
+            except SendTaken:
+                if send.idempotency_key is None:  # nobody can say which turn it is
+                    raise ConversationBusy(accepted.conversation_id) from None
 
     # --- to accept -----------------------------------------------------------------------------------
 

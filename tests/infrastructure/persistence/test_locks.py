@@ -93,6 +93,15 @@ def test_a_process_counts_as_alive_as_soon_as_it_is_registered(tmp_path: Path) -
     run(scenario)
 
 
+def test_to_ask_who_lives_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        assert not await FileLocks(tmp_path).lives("0" * 32)
+        assert not await FileLocks(tmp_path / "locks").lives("0" * 32)
+
+    run(scenario)
+    assert files(tmp_path) == set()
+
+
 def test_a_process_that_registers_many_times_at_once_is_one_holder(tmp_path: Path) -> None:
     async def scenario() -> None:
         locks = FileLocks(tmp_path)

@@ -69,14 +69,20 @@ class ConversationRepository(Protocol):
         """Commit `send` as the last that waits, with `created` where it begins a conversation.
 
         Where its idempotency key is known already, nothing is committed, and what has the key is returned: a turn,
-        or a send that still waits.
+        or a send that still waits. Where it is cancelled, nothing is accepted.
+
+        Raises:
+            ConversationNotFound: it was deleted meanwhile.
         """
         ...
 
     async def next_for(
         self, pending: PendingSend, known: Conversation | None = None
     ) -> tuple[Conversation | None, Sequence[PendingSend]]:
-        """Its conversation, as `get` gives it, and what was accepted for it before and is no turn yet, in order."""
+        """Its conversation, as `get` gives it, and what was accepted for it and is no turn yet, in order.
+
+        The latter up to `pending` itself, which comes last, if it still is there.
+        """
         ...
 
     async def adopt(self, pending: PendingSend, holder: str) -> bool:

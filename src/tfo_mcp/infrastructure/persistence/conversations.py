@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.application.ports import RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound
+from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound, StorageUnavailable
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.turn import PendingSend, Send, Turn
@@ -72,7 +74,7 @@ class SqlConversationRepository:
         """Commit `send` as the last that waits, with `created` where it begins a conversation.
 
         Where its idempotency key is known already, nothing is committed, and what has the key is returned: a turn,
-        or a send that still waits.
+        or a send that still waits. Where it is cancelled, nothing is accepted.
 
         Raises:
             ConversationNotFound: it was deleted; nothing is accepted.
@@ -80,6 +82,7 @@ class SqlConversationRepository:
         """
         found: list[PendingSend | RecordedTurn] = []
         appended: list[Conversation | None] = []
+        accepted: list[PendingSend] = []
 
         async def work(connection: AsyncConnection) -> None:
             known = await _by_key(connection, principal, send.idempotency_key)
@@ -88,6 +91,7 @@ class SqlConversationRepository:
                     await _append(connection, created)
                 known = await _wait_in_line(connection, conversation_id, principal, holder, send)
                 appended.append(created)
+                accepted.append(known)
             found.append(known)
 
         def committed() -> PendingSend | RecordedTurn:
@@ -96,12 +100,20 @@ class SqlConversationRepository:
                     conversation.mark_committed()
             return found[0]
 
-        return await self._storage.write(work, committed)
+        try:
+            return await self._storage.write(work, committed)
+        except asyncio.CancelledError:  # its end may have come after the commit, and nobody waits with it
+            for pending in accepted:
+                with suppress(StorageUnavailable):
+                    await asyncio.shield(self.withdraw(pending))
+            raise
 
     async def next_for(
         self, pending: PendingSend, known: Conversation | None = None
     ) -> tuple[Conversation | None, Sequence[PendingSend]]:
-        """Its conversation, as `get` gives it, and what was accepted for it before and is no turn yet, in order.
+        """Its conversation, as `get` gives it, and what was accepted for it and is no turn yet, in order.
+
+        The latter up to `pending` itself, which comes last, if it still is there.
 
         Raises:
             StorageUnavailable: the database cannot be opened or read.
@@ -111,11 +123,11 @@ class SqlConversationRepository:
         from tfo_mcp.infrastructure.persistence.schema import pending_sends
 
         columns = pending_sends.c
-        earlier = (columns.conversation_id == pending.conversation_id) & (columns.id < pending.id)
+        until_it = (columns.conversation_id == pending.conversation_id) & (columns.id <= pending.id)
         async with self._storage.read() as connection:
-            rows = await connection.execute(select(pending_sends).where(earlier).order_by(columns.id))
-            ahead = [pending_of(row) for row in rows.mappings()]
-            return await _load(connection, pending.conversation_id, pending.principal, known), ahead
+            rows = await connection.execute(select(pending_sends).where(until_it).order_by(columns.id))
+            line = [pending_of(row) for row in rows.mappings()]
+            return await _load(connection, pending.conversation_id, pending.principal, known), line
 
     async def adopt(self, pending: PendingSend, holder: str) -> bool:
         """Let another process wait with `pending`, whose holder is dead; whether it was still there to be taken.

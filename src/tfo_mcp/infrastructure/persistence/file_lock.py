@@ -9,6 +9,9 @@ from pathlib import Path
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
+_ATTEMPTS = 100
+"""How often a file may be removed by others between its opening and its locking; then somebody else has the lock."""
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -50,7 +53,7 @@ def lock_file(path: Path, *, create: bool = True) -> int | None:
         OSError: it cannot be opened or locked; FileNotFoundError without `create` where there is none.
     """
     flags = os.O_RDWR | _NO_FOLLOW | (os.O_CREAT if create else 0)
-    while True:
+    for _ in range(_ATTEMPTS):
         descriptor = os.open(path, flags, 0o600)
         with ExitStack() as unless_kept:
             unless_kept.callback(os.close, descriptor)
@@ -61,7 +64,7 @@ def lock_file(path: Path, *, create: bool = True) -> int | None:
             if is_at(path, descriptor):
                 unless_kept.pop_all()
                 return descriptor
-        # Its last holder removed it between the opening and the locking.
+    return None
 
 
 def is_at(path: Path, descriptor: int) -> bool:
