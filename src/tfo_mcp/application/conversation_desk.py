@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from tfo_mcp.application.ports import ConversationLocks, ConversationRepository, EventPublisher, RecordedTurn
@@ -78,12 +78,13 @@ class ConversationDesk:
             wait = _SHORTEST_WAIT
             while True:
                 async with self._locked(pending.conversation_id):
+                    waiting = frozenset(self._waiting)  # what is withdrawn meanwhile may be among what is read
                     known = self._kept.pop(pending.conversation_id, None)
                     conversation, ahead = await self._conversations.next_for(pending, known)
                     if conversation is None:
                         raise ConversationNotFound(pending.conversation_id)
                     self._keep(conversation)
-                    if not await self._any_waits(ahead):
+                    if not await self._any_waits(ahead, waiting):
                         yield conversation, ahead
                         return
                 await asyncio.sleep(wait)
@@ -161,7 +162,9 @@ class ConversationDesk:
         Raises:
             StorageUnavailable: it cannot be taken.
         """
-        return not await self._any_waits((pending,)) and await self._conversations.adopt(pending, self._locks.holder)
+        if await self._any_waits((pending,), self._waiting):
+            return False
+        return await self._conversations.adopt(pending, self._locks.holder)
 
     async def commit(self, conversation: Conversation) -> None:
         """Store what is new, and publish what happened.
@@ -185,10 +188,11 @@ class ConversationDesk:
         with suppress(StorageUnavailable, ConversationBusy):
             await self.commit(conversation)
 
-    async def _any_waits(self, sends: Sequence[PendingSend]) -> bool:
+    async def _any_waits(self, sends: Sequence[PendingSend], waiting: Collection[int]) -> bool:
+        """Whether somebody waits with one of `sends`; of this process those that are `waiting`."""
         for send in sends:
             here = send.holder == self._locks.holder
-            if send.id in self._waiting if here else await self._locks.lives(send.holder):
+            if send.id in waiting if here else await self._locks.lives(send.holder):
                 return True
         return False
 
