@@ -156,13 +156,14 @@ class ScriptedClaude:
 
 
 class Storage(SqlConversationRepository):
-    """A repository whose storage can be taken away, or be slow to say that a commit went through."""
+    """A repository whose storage can be taken away, refuse a commit, or be slow to say that one went through."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.database = Database(self.folder / "tfo-mcp.db")
         super().__init__(self.database)
         self.available = True
+        self.refusals = 0
         self.slow: Silence | None = None
         _opened.append(self)
 
@@ -174,6 +175,9 @@ class Storage(SqlConversationRepository):
 
     async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
         self._check()
+        if self.refusals:
+            self.refusals -= 1
+            raise StorageUnavailable("the disk was full")
         events = await super().save(conversation)
         if self.slow is not None:
             self.slow.asked.set()
@@ -286,6 +290,12 @@ class World(ToolBench):
         """Another process, to which this one is dead: nobody has its locks any more."""
         elsewhere = Path(tempfile.mkdtemp(dir=self.storage.folder))
         return World(*steps, storage=self.storage, locks=elsewhere, **options)
+
+    async def until_accepted(self, count: int) -> None:
+        """Until so many sends are accepted and no turns yet."""
+        async with asyncio.timeout(DEADLINE):
+            while await self.rows("SELECT count(*) FROM pending_sends") != [(count,)]:  # noqa: ASYNC110  # it has no event
+                await asyncio.sleep(0)
 
     @property
     def ended(self) -> list[tuple[str, Outcome, str | None]]:

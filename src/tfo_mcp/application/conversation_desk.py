@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from itertools import count
 
@@ -104,6 +104,7 @@ class ConversationDesk:
             wait = _SHORTEST_WAIT
             while True:
                 async with alone(), self._locked(pending.conversation_id):
+                    waiting = frozenset(self._waiting)  # what is withdrawn meanwhile may be among what is read
                     known = self._kept.pop(pending.conversation_id, None)
                     conversation, line = await self._conversations.next_for(pending, known)
                     if conversation is None:
@@ -112,7 +113,7 @@ class ConversationDesk:
                     if not line or line[-1].id != pending.id:
                         raise SendTaken
                     ahead = line[:-1]
-                    if not await self._any_waits(ahead):
+                    if not await self._any_waits(ahead, waiting):
                         yield conversation, ahead
                         return
                 await asyncio.sleep(wait)
@@ -191,7 +192,7 @@ class ConversationDesk:
         Raises:
             StorageUnavailable: it cannot be taken.
         """
-        if await self._any_waits((pending,)) or pending.id in self._waiting:
+        if await self._any_waits((pending,), self._waiting):
             return False
         self._waiting.add(pending.id)  # before anybody here sees that it is this process's
         adopted = False
@@ -224,10 +225,11 @@ class ConversationDesk:
         with suppress(StorageUnavailable, ConversationBusy):
             await self.commit(conversation)
 
-    async def _any_waits(self, sends: Sequence[PendingSend]) -> bool:
+    async def _any_waits(self, sends: Sequence[PendingSend], waiting: Collection[int]) -> bool:
+        """Whether somebody waits with one of `sends`; in this process, those that are `waiting`."""
         for send in sends:
             elsewhere = send.holder != self._locks.holder
-            if send.id in self._waiting or (elsewhere and await self._locks.lives(send.holder)):
+            if send.id in waiting or (elsewhere and await self._locks.lives(send.holder)):
                 return True
         return False
 

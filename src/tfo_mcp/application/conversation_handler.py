@@ -225,7 +225,6 @@ class ConversationHandler:
     async def _take_turn(
         self, pending: PendingSend, info: RequestInfo, progress: TurnProgress, patience: Deadline
     ) -> TurnResult:
-        progress.phase("waiting for its turn")
         is_turn = False
         with self._desk.waiting(pending):
             try:
@@ -292,7 +291,6 @@ class ConversationHandler:
         self, recorded: RecordedTurn, info: RequestInfo, progress: TurnProgress, patience: Deadline
     ) -> TurnResult:
         """The turn that has the key: as it is recorded, or continued."""
-        progress.phase("waiting for its turn")
         async with self._desk.when_free(recorded.conversation_id, info.principal) as conversation:
             found = await self._conversations.turn(recorded.conversation_id, recorded.number)
             if found is None:

@@ -24,7 +24,7 @@ class TurnProgress:
 
     def __init__(self, info: RequestInfo) -> None:
         self._info = info
-        self._phase = "waiting for Claude"
+        self._phase = "waiting for its turn"
         self._tokens = 0
         self._text = ""
         self._news = asyncio.Event()
