@@ -19,6 +19,7 @@ LONG_FILES: Mapping[str, str] = {
 
 LONG_FUNCTIONS: Mapping[str, str] = {
     "bootstrap/__init__.py:__init__": "the composition root, read from top to bottom",
+    "bootstrap/conversations.py:__init__": "its part of conversations",
     "infrastructure/tools/conversations.py:_input_schema": "one tool's arguments as data",
     "infrastructure/tools/files.py:file_tools": "three tools as data, with their schemas",
     "infrastructure/persistence/migrations/versions/first_0001.py:upgrade": "one revision's tables, as data",
