@@ -44,6 +44,7 @@ def with_claude(scenario: Callable[[AnthropicClaude, FakeClaude], Awaitable[None
             tracer_provider=lambda: None,
         )
         try:
+            await claude.warm_up()  # the import may take longer than what is looked up may
             await asyncio.wait_for(scenario(claude, api), DEADLINE)
         finally:
             await claude.close()
