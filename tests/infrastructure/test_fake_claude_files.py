@@ -165,6 +165,10 @@ def changed(block: Json, **fields: object) -> Json:
     ("block", "refused"),
     [
         (changed(image(pictures.PNG), data="not base64"), ".image.source.base64.data: Invalid base64 data"),
+        (
+            changed(image(pictures.PNG), data="-" + image(pictures.PNG)["source"]["data"]),
+            ".image.source.base64.data: Invalid base64 data",
+        ),
         (changed(image(pictures.PNG), data="AAA"), ".image.source.base64.data: Invalid base64 data"),
         (changed(image(pictures.PNG), data=""), ".image.source.base64.data: Field required"),
         (image(pictures.PNG, "image/bmp"), ".image.source.base64.media_type: Input should be 'image/jpeg', "),

@@ -66,7 +66,7 @@ def picture_in_or_broken(data: bytes) -> bool:
         pictures.GIF[:8] + bytes(2) + pictures.GIF[10:],
         b"\xff\xd8\xff\xda" + pictures.JPEG,
         b"\xff\xd8\xff\xe0\x00\x02x",
-        b"\xff\xd8\xff" + b"\x01\xff" * 20_000 + pictures.JPEG[3:],
+        b"\xff\xd8\xff" + b"\xff" * 20_000 + pictures.JPEG[3:],
         pictures.WEBP.replace(b"VP8 ", b"VP9 "),
     ],
 )

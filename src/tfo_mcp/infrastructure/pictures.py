@@ -14,8 +14,6 @@ _MARKER: Final = 0xFF
 """What each marker of a JPEG begins with."""
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """Markers of that which says the size."""
-_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers that nothing belongs to."""
 _NO_SIZE_BEYOND: Final = frozenset({0xD9, 0xDA})
 """The end of a JPEG, and of what stands before its pixels."""
 _MOST_MARKERS: Final = 10_000
@@ -68,8 +66,6 @@ def _size_of_jpeg(data: bytes) -> tuple[int, int]:
             break
         if marker == _MARKER:  # the one before it only fills up
             place += 1
-        elif marker in _ALONE:
-            place += 2
         elif marker in _FRAMES:
             height, width = struct.unpack_from(">HH", data, place + 5)
             return width, height
