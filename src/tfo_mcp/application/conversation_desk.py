@@ -192,7 +192,7 @@ class ConversationDesk:
         Raises:
             StorageUnavailable: it cannot be taken.
         """
-        if await self._any_waits((pending,), self._waiting) or pending.id in self._waiting:
+        if await self._any_waits((pending,), ()) or pending.id in self._waiting:  # by now, not before
             return False
         self._waiting.add(pending.id)  # before anybody here sees that it is this process's
         adopted = False
