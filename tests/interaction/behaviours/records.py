@@ -74,4 +74,14 @@ RECORDS: Sequence[Behaviour] = (
         _PAGE,
         "What is unknown, somebody else's, outside or without sense is told in one sentence each, and changes nothing.",
     ),
+    Behaviour(
+        "records.retention",
+        "docs/reference/command-line.md; docs/reference/settings.md",
+        "A running server deletes what has not changed for `storage.retention_days`, in nobody's way, and logs it once.",
+    ),
+    Behaviour(
+        "records.retention.off",
+        "docs/reference/settings.md",
+        "Without `storage.retention_days` everything is kept.",
+    ),
 )

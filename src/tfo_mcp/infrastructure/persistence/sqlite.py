@@ -28,6 +28,9 @@ _BUSY_TIMEOUT = 5.0
 _LOCK_TIMEOUT = 10.0
 """Seconds to wait for another process: for its transaction, and for its migrations."""
 
+_WIPE_TIMEOUT = 0.25
+"""Seconds to wait for those who read, and nobody can write meanwhile."""
+
 _CONNECTIONS = 4
 """Connections at most, each with a thread: only one of them writes at a time, the others read."""
 
@@ -97,13 +100,14 @@ class Database:
         With `vacuum` the file is written anew first, without what is free in it.
 
         Raises:
-            StorageUnavailable: the database cannot be used, or somebody else writes all the time.
+            StorageUnavailable: the database cannot be used.
         """
         self._check_in_place()
         try:
             with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=rw", _BUSY_TIMEOUT, uri=True)) as connection:
                 if vacuum:
                     connection.execute("VACUUM")
+                connection.execute(f"PRAGMA busy_timeout = {_WIPE_TIMEOUT * 1000:.0f}")
                 busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             raise StorageUnavailable(f"the database {str(self._path)!r} cannot be used: {_why(error)}") from error
