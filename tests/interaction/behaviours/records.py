@@ -77,7 +77,7 @@ RECORDS: Sequence[Behaviour] = (
     Behaviour(
         "records.retention",
         "docs/reference/command-line.md; docs/reference/settings.md",
-        "A running server deletes what has not changed for `storage.retention_days`, in nobody's way, and logs it once.",
+        "A running server deletes what has not changed for `storage.retention_days`, and logs that in one line.",
     ),
     Behaviour(
         "records.retention.off",
