@@ -15,6 +15,9 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from support.sends import a_send
 from support.talk import conversation_of
@@ -23,6 +26,7 @@ from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.health import HealthStatus
 from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
+from tfo_mcp.infrastructure.persistence.schema import tool_starts
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 DEADLINE = 20.0
@@ -408,5 +412,20 @@ def test_asking_how_storage_is_opens_it_and_changes_nothing(tmp_path: Path) -> N
         await storage.close()
         closed = await storage.health()
         assert (closed.status, closed.details["open"]) == (HealthStatus.UNHEALTHY, False)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_to_be_written_is_no_part_of_an_error(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path / "tfo-mcp.db") as storage:
+
+            async def work(connection: AsyncConnection) -> None:
+                row = {"conversation_id": "conv_1", "tool_use_id": "a secret", "principal": "local", "started_at": 1.0}
+                await connection.execute(insert(tool_starts), [row])
+
+            with pytest.raises(IntegrityError) as refused:
+                await storage.write(work, lambda: None)
+        assert "a secret" not in str(refused.value)
 
     asyncio.run(scenario())

@@ -60,6 +60,7 @@ class Database:
             connect_args=_CONNECT_ARGS,
             pool_size=_CONNECTIONS,
             max_overflow=0,
+            hide_parameters=True,  # what was said is no part of an error, which the log gets
         )
         _set_up(self._engine.sync_engine)
         self._writer = self._engine.execution_options(immediate=True)
