@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from support.sends import a_send
 from tfo_mcp.application.conversation_desk import ConversationDesk, SendTaken
 from tfo_mcp.application.ports import RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import ConversationNotFound
 from tfo_mcp.domain.identifiers import ConversationId
-from tfo_mcp.domain.message import Text
-from tfo_mcp.domain.turn import PendingSend, Send, TurnOptions
+from tfo_mcp.domain.turn import PendingSend, Send
 from tfo_mcp.infrastructure.events import InProcessPublisher
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.locks import FileLocks
@@ -49,7 +49,7 @@ class World:
     async def conversation(self, desk: ConversationDesk) -> ConversationId:
         """One that begins with a turn."""
         created = Conversation.create(principal="local", model="m")
-        pending = await desk.accept(created.id, "local", send("hello"), created)
+        pending = await desk.accept(created.id, "local", a_send("hello"), created)
         assert isinstance(pending, PendingSend)
         await self.take_turn(desk, pending)
         return created.id
@@ -65,10 +65,6 @@ class World:
                 conversation.cancel_turn()
                 await desk.commit(conversation)
                 self.begun.append(begun.send.fingerprint)
-
-
-def send(name: str, key: str | None = None) -> Send:
-    return Send(content=(Text(name),), options=TurnOptions(max_tokens=1), fingerprint=name, idempotency_key=key)
 
 
 async def accepted(desk: ConversationDesk, conversation_id: ConversationId, sent: Send) -> PendingSend:
@@ -104,7 +100,7 @@ def test_all_who_want_a_conversation_when_it_is_free_get_it_one_after_the_other(
                 await asyncio.sleep(0)
                 having -= 1
 
-        pending = await accepted(desk, conversation_id, send("x"))
+        pending = await accepted(desk, conversation_id, a_send("x"))
         await asyncio.gather(*(have() for _ in range(5)), here.take_turn(desk, pending), *(have() for _ in range(5)))
 
     run(tmp_path, scenario)
@@ -118,11 +114,11 @@ def test_who_waits_lets_one_before_it_go_first_that_is_adopted_meanwhile(tmp_pat
         conversation_id = await here.conversation(desk)
         locks = FileLocks(here.locks)
         assert await locks.try_acquire(conversation_id)
-        lost = await here.conversations.accept(conversation_id, "local", "dead", send("lost", "key"), None)
+        lost = await here.conversations.accept(conversation_id, "local", "dead", a_send("lost", key="key"), None)
         assert isinstance(lost, PendingSend)
-        pending = await accepted(desk, conversation_id, send("later"))
+        pending = await accepted(desk, conversation_id, a_send("later"))
         waiting = asyncio.create_task(here.take_turn(desk, pending))
-        known = await elsewhere.accept(conversation_id, "local", send("lost", "key"), None)
+        known = await elsewhere.accept(conversation_id, "local", a_send("lost", key="key"), None)
         assert known == lost
         assert await elsewhere.adopt(lost)
         assert not await dead.adopt(lost)
@@ -138,12 +134,12 @@ def test_a_send_is_adopted_once(tmp_path: Path) -> None:
         desk, other = here.desk(), here.desk()
         conversation_id = await here.conversation(desk)
         await here.conversation(other)
-        lost = await here.conversations.accept(conversation_id, "local", "dead", send("lost", "key"), None)
+        lost = await here.conversations.accept(conversation_id, "local", "dead", a_send("lost", key="key"), None)
         assert isinstance(lost, PendingSend)
         adopted = await asyncio.gather(*(each.adopt(lost) for each in (desk, other, desk, other)))
         assert sorted(adopted) == [False, False, False, True]
         adopter = desk if adopted[0] or adopted[2] else other
-        mine = await adopter.accept(conversation_id, "local", send("lost", "key"), None)
+        mine = await adopter.accept(conversation_id, "local", a_send("lost", key="key"), None)
         assert isinstance(mine, PendingSend)
         assert not await adopter.adopt(mine)
         await here.take_turn(adopter, lost)
@@ -156,12 +152,12 @@ def test_who_adopts_what_is_begun_just_then_is_told_that_it_is_taken(tmp_path: P
     async def scenario(here: World) -> None:
         desk, other = here.desk(), here.desk()
         conversation_id = await here.conversation(desk)
-        lost = await here.conversations.accept(conversation_id, "local", "dead", send("lost", "key"), None)
+        lost = await here.conversations.accept(conversation_id, "local", "dead", a_send("lost", key="key"), None)
         assert isinstance(lost, PendingSend)
-        pending = await accepted(desk, conversation_id, send("later"))
+        pending = await accepted(desk, conversation_id, a_send("later"))
         async with desk.turn_of(pending) as (conversation, ahead):
             assert ahead == [lost]
-            assert await other.accept(conversation_id, "local", send("lost", "key"), None) == lost
+            assert await other.accept(conversation_id, "local", a_send("lost", key="key"), None) == lost
             assert await other.adopt(lost)
             taking = asyncio.create_task(here.take_turn(other, lost))
             for begun in (*ahead, pending):
@@ -170,7 +166,7 @@ def test_who_adopts_what_is_begun_just_then_is_told_that_it_is_taken(tmp_path: P
                 await desk.commit(conversation)
         with pytest.raises(SendTaken):
             await taking
-        again = await other.accept(conversation_id, "local", send("lost", "key"), None)
+        again = await other.accept(conversation_id, "local", a_send("lost", key="key"), None)
         assert again == RecordedTurn(conversation_id, 2, "lost")
         found = await here.conversations.get(conversation_id, "local")
         assert found is not None
@@ -187,7 +183,7 @@ def test_a_send_whose_acceptance_is_cancelled_leaves_nothing(tmp_path: Path) -> 
         for turns in range(60):
             created = Conversation.create(principal="local", model="m") if turns % 2 else None
             addressed = conversation_id if created is None else created.id
-            accepting = asyncio.create_task(desk.accept(addressed, "local", send("x"), created))
+            accepting = asyncio.create_task(desk.accept(addressed, "local", a_send("x"), created))
             for _ in range(turns):  # of the loop: it is cancelled before, in and after the transaction
                 await asyncio.sleep(0)
             accepting.cancel()
@@ -214,6 +210,6 @@ def test_a_conversation_that_another_process_deleted_is_said_not_to_be_there(tmp
                 database.execute(f"DELETE FROM {table} WHERE conversation_id = ?", (conversation_id,))  # noqa: S608
             database.execute("DELETE FROM conversations WHERE id = ?", (conversation_id,))
         with pytest.raises(ConversationNotFound):
-            await desk.accept(conversation_id, "local", send("x"), None)
+            await desk.accept(conversation_id, "local", a_send("x"), None)
 
     run(tmp_path, scenario)

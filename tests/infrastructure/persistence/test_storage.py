@@ -13,11 +13,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from support.sends import a_send
 from support.talk import conversation_of
@@ -28,6 +28,9 @@ from tfo_mcp.domain.identifiers import ConversationId, new_conversation_id
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.schema import tool_starts
 from tfo_mcp.infrastructure.persistence.storage import Storage
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 DEADLINE = 20.0
 
