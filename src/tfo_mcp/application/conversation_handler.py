@@ -184,12 +184,7 @@ class ConversationHandler:
         while True:
             async with self._accepting:  # so that they are accepted in the order in which they came
                 conversation_id, created = await self._addressed(command, send, info)
-                accepting = asyncio.create_task(self._desk.accept(conversation_id, info.principal, send, created))
-                try:
-                    accepted = await asyncio.shield(accepting)
-                except asyncio.CancelledError:
-                    await asyncio.shield(self._take_back(accepting, send))
-                    raise
+                accepted = await self._desk.accept(conversation_id, info.principal, send, created)
             is_new = isinstance(accepted, PendingSend) and accepted.send is send
             if not is_new:
                 _check_same(command, send, accepted)
@@ -251,13 +246,6 @@ class ConversationHandler:
             conversation.begin_turn(lost.send, lost)
             await self._bring_to_an_end(conversation, info, progress)
         return continued or bool(ahead)
-
-    async def _take_back(self, accepting: asyncio.Task[PendingSend | RecordedTurn], send: Send) -> None:
-        """What was accepted although its sender had gone."""
-        with suppress(StorageUnavailable):
-            accepted = await accepting
-            if isinstance(accepted, PendingSend) and accepted.send is send:
-                await self._withdraw(accepted)
 
     async def _withdraw(self, pending: PendingSend) -> None:
         with suppress(StorageUnavailable):  # it stays, and is delivered with the next
