@@ -251,3 +251,16 @@ def test_a_turn_costs_what_its_usage_costs_and_nothing_without_a_price(tmp_path:
             assert turn["cost"]["currency"] == "EUR"
             assert Decimal(turn["cost"]["amount"]) == cost
         assert "cost" not in sent(server, model="claude-opus-5-5")
+
+
+# --- what is left of it ---
+
+
+@pytest.mark.behaviour("send.files")
+def test_the_audit_has_the_paths_of_what_was_sent(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with talking(tmp_path) as (server, _):
+        sent(server, files=["notes.md", "report.pdf"])
+    with closing(sqlite3.connect(tmp_path / "state" / "audit.db")) as database:
+        ((arguments,),) = database.execute("SELECT arguments FROM intents").fetchall()
+    assert json.loads(arguments) == {"files": ["notes.md", "report.pdf"]}
