@@ -121,6 +121,15 @@ def test_files_reach_claude_and_stay_with_the_conversation(tmp_path: Path, revis
         assert again["usage"]["cache_read_tokens"] >= counted
 
 
+@pytest.mark.behaviour("send.files")
+def test_a_large_picture_fits_into_a_budget_of_what_it_takes(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "photo.png").write_bytes(pictures.png(1000, 1000, padding=3_900_000))
+    with talking(tmp_path, settings={"TELEMETRYFLOW_MCP_CLAUDE_BUDGET_TURN": "20000"}) as (server, _):
+        usage = sent(server, files=["photo.png"])["usage"]
+        assert 1296 <= usage["cache_write_tokens"] + usage["input_tokens"] < 5000
+
+
 @pytest.mark.behaviour("send.files.refused")
 def test_a_file_that_cannot_go_with_a_message_changes_nothing(tmp_path: Path) -> None:
     work = tmp_path / "work"

@@ -19,6 +19,8 @@ _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 _BYTES_A_TOKEN = 3
 _BYTES_A_TOKEN_OF_A_FILE = 25
 """UTF-8 bytes that are counted as a token where nobody has counted; base64 of a picture or a document has more."""
+_MOST_TOKENS_OF_A_PICTURE = 4784
+"""The API makes larger pictures smaller."""
 
 
 class Transcript:
@@ -69,8 +71,9 @@ class Transcript:
     def _count(self, block: Mapping[str, Any]) -> None:
         size = len(json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
         is_file = block["type"] in {"image", "document"} and block.get("source", {}).get("type") == "base64"
+        tokens = -(-size // (_BYTES_A_TOKEN_OF_A_FILE if is_file else _BYTES_A_TOKEN))
         self.size += size
-        self.tokens += -(-size // (_BYTES_A_TOKEN_OF_A_FILE if is_file else _BYTES_A_TOKEN))
+        self.tokens += min(tokens, _MOST_TOKENS_OF_A_PICTURE) if is_file and block["type"] == "image" else tokens
 
     def _place(self, block: Mapping[str, Any]) -> float:
         """Where `block` belongs in the user's turn; the sort is stable."""
