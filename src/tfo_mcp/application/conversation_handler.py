@@ -319,7 +319,9 @@ class ConversationHandler:
 
 
 def _fingerprint(command: SendMessage) -> str:
-    """Of all that is asked for, where is not: the defaults of a later start may be others."""
+    """Of all that is asked for, where is not: the defaults of a later start may be others. Without a key, of nothing."""
+    if command.idempotency_key is None:
+        return ""
     asked = {
         **asdict(replace(command, attachments=(), conversation_id=None, idempotency_key=None)),
         "attachments": [block.to_json() for block in command.attachments],

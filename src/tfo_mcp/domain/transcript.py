@@ -69,8 +69,11 @@ class Transcript:
             self._turns[-1]["content"].sort(key=self._place)
 
     def _count(self, block: Mapping[str, Any]) -> None:
-        size = len(json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
         is_file = block["type"] in {"image", "document"} and block.get("source", {}).get("type") == "base64"
+        if is_file:  # megabytes, of which the rest of the block is nothing
+            size = len(block["source"]["data"])
+        else:
+            size = len(json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
         tokens = -(-size // (_BYTES_A_TOKEN_OF_A_FILE if is_file else _BYTES_A_TOKEN))
         self.size += size
         self.tokens += min(tokens, _MOST_TOKENS_OF_A_PICTURE) if is_file and block["type"] == "image" else tokens
