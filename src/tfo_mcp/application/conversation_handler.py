@@ -319,7 +319,10 @@ class ConversationHandler:
 
 
 def _fingerprint(command: SendMessage) -> str:
-    """Of all that is asked for, where is not: the defaults of a later start may be others. Without a key, of nothing."""
+    """Of what is asked for, the conversation apart, and no defaults: those of a later start may be others.
+
+    Without a key nobody will compare it.
+    """
     if command.idempotency_key is None:
         return ""
     asked = {
