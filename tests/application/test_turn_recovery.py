@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from support.world import Arriving, Silence, Storage, World, pass_time, run, says, texts, tool, until, uses, waiting
+from tfo_mcp.application.commands import CloseConversation
 from tfo_mcp.application.conversation_handler import TurnResult
 from tfo_mcp.domain.conversation import INTERRUPTED
 from tfo_mcp.domain.conversation_record import ConversationState
@@ -121,6 +122,21 @@ def test_who_gives_up_while_another_turn_is_continued_says_nothing_and_leaves_th
             "user: And?",
             "assistant: Two.",
         ]
+
+    run(scenario())
+
+
+def test_a_conversation_that_a_server_without_turns_left_waiting_can_be_closed() -> None:
+    async def scenario() -> None:
+        before = World()
+        conversation_id = (await before.send()).conversation_id
+        for table in ("turns", "claude_requests"):
+            await before.rows(f"DELETE FROM {table}")  # noqa: S608  # a table's name from above
+        await before.rows("UPDATE conversations SET state = 'waiting', turns = 0, requests = 0")
+        world = before.died()
+        closed = await world.conversations.close(CloseConversation(conversation_id), world.info())
+        assert closed.state is ConversationState.CLOSED
+        assert (await world.stored(conversation_id)).state is ConversationState.CLOSED
 
     run(scenario())
 

@@ -143,7 +143,8 @@ class ConversationHandler:
         """
         async with self._desk.at_once(command.conversation_id, info.principal) as conversation:
             if conversation.state is not ConversationState.CLOSED:
-                if conversation.is_interrupted:
+                # One that waits has no turn where a server of before there were turns died in it.
+                if conversation.is_interrupted or conversation.state is ConversationState.WAITING:
                     conversation.abandon_turn()
                 conversation.close()
                 await self._desk.commit(conversation)
