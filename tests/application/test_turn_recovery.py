@@ -126,6 +126,44 @@ def test_who_gives_up_while_another_turn_is_continued_says_nothing_and_leaves_th
     run(scenario())
 
 
+def test_an_interrupted_turn_that_takes_all_its_time_ends_with_it_and_holds_up_only_who_waited_for_it() -> None:
+    async def scenario() -> None:
+        silence, again = Silence(), Silence()
+        dead = World(silence)
+        _, conversation_id = await waiting(dead, silence)
+        world = dead.died(again, says("Two."), timeout=60, patience=60)
+        sending = asyncio.create_task(world.send("Never mind", conversation_id))
+        await again.asked.wait()
+        pass_time(61)
+        with pytest.raises(TurnTimedOut):
+            await sending
+        assert await world.rows("SELECT state, stop_reason FROM turns") == [("ended", "timeout")]
+        turn = await world.send("And?", conversation_id)
+        assert (turn.turn, turn.text, turn.continued) == (2, "Two.", False)
+        assert texts(await world.stored(conversation_id)) == ["user: Hello", "user: And?", "assistant: Two."]
+
+    run(scenario())
+
+
+def test_who_waits_for_an_interrupted_turn_is_answered_when_that_was_in_time() -> None:
+    async def scenario() -> None:
+        silence, again, own = Silence(), Silence(), Silence()
+        dead = World(silence)
+        _, conversation_id = await waiting(dead, silence)
+        world = dead.died(again, own, timeout=60, patience=60)
+        sending = asyncio.create_task(world.send("And?", conversation_id))
+        await again.asked.wait()
+        pass_time(50)
+        again.over.set()
+        await own.asked.wait()
+        pass_time(50)
+        own.over.set()
+        turn = await sending
+        assert (turn.turn, turn.stop_reason, turn.continued) == (2, "end_turn", True)
+
+    run(scenario())
+
+
 def test_a_conversation_that_a_server_without_turns_left_waiting_can_be_closed() -> None:
     async def scenario() -> None:
         before = World()
