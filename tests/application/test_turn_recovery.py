@@ -6,9 +6,24 @@ import asyncio
 
 import pytest
 
-from support.world import Arriving, Silence, Storage, World, pass_time, run, says, texts, tool, until, uses, waiting
+from support.world import (
+    Arriving,
+    ScriptedClaude,
+    Silence,
+    Storage,
+    World,
+    pass_time,
+    run,
+    says,
+    texts,
+    tool,
+    until,
+    uses,
+    waiting,
+)
 from tfo_mcp.application.commands import CloseConversation
 from tfo_mcp.application.conversation_handler import TurnResult
+from tfo_mcp.application.ports import AnswerListener, ClaudeRequest, ClaudeResponse
 from tfo_mcp.domain.conversation import INTERRUPTED
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ClaudeFailure, StorageUnavailable, TurnTimedOut
@@ -175,6 +190,31 @@ def test_a_conversation_that_a_server_without_turns_left_waiting_can_be_closed()
         closed = await world.conversations.close(CloseConversation(conversation_id), world.info())
         assert closed.state is ConversationState.CLOSED
         assert (await world.stored(conversation_id)).state is ConversationState.CLOSED
+
+    run(scenario())
+
+
+def test_a_conversation_that_a_failure_closed_is_closed_only_if_storage_has_it_so() -> None:
+    async def scenario() -> None:
+        storage = Storage()
+
+        class Failing(ScriptedClaude):
+            async def create_message(
+                self, request: ClaudeRequest, listener: AnswerListener | None = None
+            ) -> ClaudeResponse:
+                if len(self.requests) == 2:  # the third one in a row closes it
+                    storage.refusals = 1
+                return await super().create_message(request, listener)
+
+        failures = [ClaudeFailure("overloaded", status=529, counts=True) for _ in range(3)]
+        world = World(claude=Failing(failures), storage=storage)
+        conversation_id = None
+        for _ in failures:
+            with pytest.raises(ClaudeFailure):
+                await world.send("Hello", conversation_id)
+            conversation_id = world.created()
+        turn = await world.send("And?", conversation_id)
+        assert (turn.text, turn.continued) == ("Done.", True)
 
     run(scenario())
 
