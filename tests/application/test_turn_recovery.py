@@ -6,8 +6,24 @@ import asyncio
 
 import pytest
 
-from support.world import Arriving, Silence, Storage, World, pass_time, run, says, texts, tool, until, uses, waiting
+from support.world import (
+    Arriving,
+    ScriptedClaude,
+    Silence,
+    Storage,
+    World,
+    pass_time,
+    run,
+    says,
+    texts,
+    tool,
+    until,
+    uses,
+    waiting,
+)
+from tfo_mcp.application.commands import CloseConversation
 from tfo_mcp.application.conversation_handler import TurnResult
+from tfo_mcp.application.ports import AnswerListener, ClaudeRequest, ClaudeResponse
 from tfo_mcp.domain.conversation import INTERRUPTED
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ClaudeFailure, StorageUnavailable, TurnTimedOut
@@ -121,6 +137,84 @@ def test_who_gives_up_while_another_turn_is_continued_says_nothing_and_leaves_th
             "user: And?",
             "assistant: Two.",
         ]
+
+    run(scenario())
+
+
+def test_an_interrupted_turn_that_takes_all_its_time_ends_with_it_and_holds_up_only_who_waited_for_it() -> None:
+    async def scenario() -> None:
+        silence, again = Silence(), Silence()
+        dead = World(silence)
+        _, conversation_id = await waiting(dead, silence)
+        world = dead.died(again, says("Two."), timeout=60, patience=60)
+        sending = asyncio.create_task(world.send("Never mind", conversation_id))
+        await again.asked.wait()
+        pass_time(61)
+        with pytest.raises(TurnTimedOut):
+            await sending
+        assert await world.rows("SELECT state, stop_reason FROM turns") == [("ended", "timeout")]
+        turn = await world.send("And?", conversation_id)
+        assert (turn.turn, turn.text, turn.continued) == (2, "Two.", False)
+        assert texts(await world.stored(conversation_id)) == ["user: Hello", "user: And?", "assistant: Two."]
+
+    run(scenario())
+
+
+def test_who_waits_for_an_interrupted_turn_is_answered_when_that_was_in_time() -> None:
+    async def scenario() -> None:
+        silence, again, own = Silence(), Silence(), Silence()
+        dead = World(silence)
+        _, conversation_id = await waiting(dead, silence)
+        world = dead.died(again, own, timeout=60, patience=60)
+        sending = asyncio.create_task(world.send("And?", conversation_id))
+        await again.asked.wait()
+        pass_time(50)
+        again.over.set()
+        await own.asked.wait()
+        pass_time(50)
+        own.over.set()
+        turn = await sending
+        assert (turn.turn, turn.stop_reason, turn.continued) == (2, "end_turn", True)
+
+    run(scenario())
+
+
+def test_a_conversation_that_a_server_without_turns_left_waiting_can_be_closed() -> None:
+    async def scenario() -> None:
+        before = World()
+        conversation_id = (await before.send()).conversation_id
+        for table in ("turns", "claude_requests"):
+            await before.rows(f"DELETE FROM {table}")  # noqa: S608  # a table's name from above
+        await before.rows("UPDATE conversations SET state = 'waiting', turns = 0, requests = 0")
+        world = before.died()
+        closed = await world.conversations.close(CloseConversation(conversation_id), world.info())
+        assert closed.state is ConversationState.CLOSED
+        assert (await world.stored(conversation_id)).state is ConversationState.CLOSED
+
+    run(scenario())
+
+
+def test_a_conversation_that_a_failure_closed_is_closed_only_if_storage_has_it_so() -> None:
+    async def scenario() -> None:
+        storage = Storage()
+
+        class Failing(ScriptedClaude):
+            async def create_message(
+                self, request: ClaudeRequest, listener: AnswerListener | None = None
+            ) -> ClaudeResponse:
+                if len(self.requests) == 2:  # the third one in a row closes it
+                    storage.refusals = 1
+                return await super().create_message(request, listener)
+
+        failures = [ClaudeFailure("overloaded", status=529, counts=True) for _ in range(3)]
+        world = World(claude=Failing(failures), storage=storage)
+        conversation_id = None
+        for _ in failures:
+            with pytest.raises(ClaudeFailure):
+                await world.send("Hello", conversation_id)
+            conversation_id = world.created()
+        turn = await world.send("And?", conversation_id)
+        assert (turn.text, turn.continued) == ("Done.", True)
 
     run(scenario())
 

@@ -153,13 +153,13 @@ class ConversationDesk:
                 await self._locks.release(parsed)
 
     async def look_at(self, conversation_id: ConversationId, principal: str) -> Conversation | None:
-        """The conversation as it was last seen here, to be read only; None where the principal has none such.
+        """The conversation as storage has it or had it last, to be read only; None where the principal has none such.
 
         Raises:
             StorageUnavailable: it cannot be read.
         """
         known = self._kept.get(conversation_id)
-        if known is not None:
+        if known is not None and known.is_committed:  # what could not be stored did not happen
             return known if known.principal == principal else None
         found = await self._conversations.get(conversation_id, principal)
         if found is not None and conversation_id not in self._queues:

@@ -143,7 +143,8 @@ class ConversationHandler:
         """
         async with self._desk.at_once(command.conversation_id, info.principal) as conversation:
             if conversation.state is not ConversationState.CLOSED:
-                if conversation.is_interrupted:
+                # One that waits has no turn where a server of before there were turns died in it.
+                if conversation.is_interrupted or conversation.state is ConversationState.WAITING:
                     conversation.abandon_turn()
                 conversation.close()
                 await self._desk.commit(conversation)
@@ -224,7 +225,7 @@ class ConversationHandler:
         with self._desk.waiting(pending):
             try:
                 async with self._desk.turn_of(pending) as (conversation, ahead):
-                    continued = await self._catch_up(conversation, ahead, info, progress)
+                    continued = await self._catch_up(conversation, ahead, info, progress, patience)
                     await self._check(conversation, pending.send)
                     conversation.begin_turn(pending.send, pending)
                     patience.lift()
@@ -238,26 +239,31 @@ class ConversationHandler:
                     await asyncio.shield(self._withdraw(pending))
 
     async def _catch_up(
-        self, conversation: Conversation, ahead: Sequence[PendingSend], info: RequestInfo, progress: TurnProgress
+        self,
+        conversation: Conversation,
+        ahead: Sequence[PendingSend],
+        info: RequestInfo,
+        progress: TurnProgress,
+        patience: Deadline,
     ) -> bool:
-        """Bring to its end what others left when their processes died; whether there was anything."""
-        continued = await self._continue(conversation, info, progress)
+        """Bring to its end what others left when their processes died; whether there was anything.
+
+        Each of those turns has its own time: were it cut by the sender's patience, it would be so by every next one's.
+        """
+        continued = conversation.is_interrupted
+        if continued:
+            conversation.resume_turn()
+            with patience.suspended():
+                await self._bring_to_an_end(conversation, info, progress)
         for lost in ahead:
             conversation.begin_turn(lost.send, lost)
-            await self._bring_to_an_end(conversation, info, progress)
+            with patience.suspended():
+                await self._bring_to_an_end(conversation, info, progress)
         return continued or bool(ahead)
 
     async def _withdraw(self, pending: PendingSend) -> None:
         with suppress(StorageUnavailable):  # it stays, and is delivered with the next
             await self._conversations.withdraw(pending)
-
-    async def _continue(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> bool:
-        """Bring an interrupted turn to its end; whether there was one."""
-        if not conversation.is_interrupted:
-            return False
-        conversation.resume_turn()
-        await self._bring_to_an_end(conversation, info, progress)
-        return True
 
     async def _bring_to_an_end(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> None:
         """Of a turn for which nobody waits any more; where it fails, the next message is its retry."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -75,6 +77,19 @@ class Deadline:
     def lift(self) -> None:
         """The body may take as long as it likes from now on, unless the time was over already."""
         self._owner.remove(self)
+
+    @contextmanager
+    def suspended(self) -> Generator[None]:
+        """A part of the body that may take as long as it likes.
+
+        Raises:
+            DeadlinePassed: at its end, where the time is over by then.
+        """
+        self._owner.remove(self)
+        yield
+        if self.when <= asyncio.get_running_loop().time():
+            raise DeadlinePassed
+        self._owner.add(self)
 
     def __enter__(self) -> Self:
         self.when = asyncio.get_running_loop().time() + self._seconds
