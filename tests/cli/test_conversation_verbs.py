@@ -289,6 +289,29 @@ def test_a_reader_that_leaves_is_no_reason_to_complain(tmp_path: Path, arguments
 
 
 @pytest.mark.ci
+def test_an_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no such device")
+    with talking(tmp_path) as server:
+        say(server, "hello")
+    export = f'"{sys.executable}" -m tfo_mcp conversations export --all'
+
+    for target, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f"{export} {target}"],
+            env=environment(tmp_path),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (1, f"tfo-mcp: stdout cannot be written: {why}\n")
+    with closing(sqlite3.connect(tmp_path / "state" / "tfo-mcp.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.ci
 def test_a_terminal_of_another_encoding_gets_what_it_can_show(tmp_path: Path) -> None:
     with talking(tmp_path) as server:
         say(server, "\u4e2d")

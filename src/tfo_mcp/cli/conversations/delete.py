@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def command(config: Path | None, conversation_ids: tuple[str, ...], *, dry_run: bool, yes: bool) -> None:
-    """Delete conversations for good, without a trace in the database; forks of them stay.
+    """Delete conversations for good.
 
-    One that a server works on stays, and the exit code is 1.
+    No trace of them is left in the database; forks of them stay. One that a server works on stays too, and the exit
+    code is 1.
     """
 
     async def work(records: Records, _loaded: Loaded) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 import click
 
@@ -48,11 +51,12 @@ def command(
     if every is bool(conversation_ids):
         raise click.UsageError("name conversations, or say --all")
 
+    to_stdout = output == Path("-")
     path = working_directory() / output
 
     async def work(records: Records, _loaded: Loaded) -> bool:
         wanted = list(await records.heads(conversation_ids)) or await records.archive.ids(records.principal)
-        with _stdout() if output == Path("-") else new_file(path, replace=force) as file:
+        with _stdout() if to_stdout else new_file(path, replace=force) as file:
             async for text in _texts(records, wanted, as_format):
                 file.write(text.encode())
         return True
@@ -64,13 +68,20 @@ def command(
     except BrokenPipeError:
         raise  # click ends quietly then
     except OSError as error:
-        refuse(f"{path} cannot be written: {error.strerror}", EXIT_FAILURE)
+        refuse(f"{'stdout' if to_stdout else path} cannot be written: {error.strerror}", EXIT_FAILURE)
     if found is None and not every:
         raise SystemExit(EXIT_FAILURE)
 
 
 def _stdout() -> BinaryIO:
-    return open(1, "wb", closefd=False)
+    """A descriptor of our own: what could not be written to it is not tried again at the exit.
+
+    Of the number 1 nothing is taken for granted: where stdout is closed, the next file that is opened gets it.
+    """
+    stdout: TextIO | None = sys.stdout
+    if stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return os.fdopen(os.dup(stdout.fileno()), "wb")
 
 
 async def _texts(records: Records, wanted: Sequence[ConversationId], as_format: str) -> AsyncGenerator[str]:

@@ -6,6 +6,7 @@ with zeros (`secure_delete`), the search index is written anew without its words
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -28,7 +29,13 @@ _BUFFER: Final = 16
 """… and messages that are beyond it at most."""
 
 _BATCH: Final = 200
-"""Conversations, sessions or texts that one statement is about: others that write get their turn in between."""
+"""Conversations or sessions that one statement is about."""
+_TEXTS: Final = 50
+"""Texts that one transaction takes out of the search at most: others that write get their turn in between."""
+
+_ATTEMPTS: Final = 5
+_PAUSE: Final = 0.2
+"""Times to try to empty the write-ahead log, and seconds in between; those who read need it for moments only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,12 @@ class Archive:
 
         while not steps or steps[-1]:
             await self._storage.write(work, lambda: None)
-        return await self._storage.wipe(vacuum=vacuum)
+        for _ in range(_ATTEMPTS):
+            if await self._storage.wipe(vacuum=vacuum):
+                return True
+            vacuum = False
+            await asyncio.sleep(_PAUSE)
+        return False
 
     async def _chunk(self, conversation_id: str, start: int, end: int) -> Sequence[tuple[int, Message]]:
         from sqlalchemy import String, func, select, type_coerce
@@ -211,7 +223,7 @@ class Archive:
                     return
                 if not abandoned.issuperset(await _holders(connection, conversation_id)):
                     raise ConversationBusy(conversation_id)
-                if await _thin_out(connection, conversation_id) < _BATCH:
+                if await _thin_out(connection, conversation_id) < _TEXTS:
                     removed.append(await _remove(connection, conversation_id))
 
             while not removed:
@@ -269,13 +281,13 @@ async def _holders(connection: AsyncConnection, conversation_id: str) -> Sequenc
 
 
 async def _thin_out(connection: AsyncConnection, conversation_id: str) -> int:
-    """Take some of its texts out of the search, which is most of the work; how many, `_BATCH` where there are more."""
+    """Take some of its texts out of the search, which is most of the work; how many, `_TEXTS` where there are more."""
     from sqlalchemy import delete, select
 
     from tfo_mcp.infrastructure.persistence.schema import message_texts
 
     columns = message_texts.c
-    some = select(columns.id).where(columns.conversation_id == conversation_id).limit(_BATCH)
+    some = select(columns.id).where(columns.conversation_id == conversation_id).limit(_TEXTS)
     return (await connection.execute(delete(message_texts).where(columns.id.in_(some)))).rowcount
 
 
