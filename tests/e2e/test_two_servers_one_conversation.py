@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -80,6 +81,17 @@ class World:
         finally:
             asyncio.run(locks.release(self.conversation_id))
 
+    @contextmanager
+    def stopped_at_work(self, server: Server) -> Generator[None]:
+        """The server has asked Claude about `first, slowly`, and does nothing more meanwhile."""
+        self.send(server, "first, slowly")
+        eventually(lambda: len(self.claude.requests()) == 2)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
 
 @contextmanager
 def world(folder: Path, number: int = 2, settings: dict[str, str] | None = None) -> Generator[World]:
@@ -120,13 +132,12 @@ def test_sends_from_several_servers_are_served_in_the_order_in_which_they_were_a
 def test_who_sends_while_another_server_is_at_work_waits_for_it(tmp_path: Path) -> None:
     with world(tmp_path) as here:
         one, other = here.servers
-        here.send(one, "first, slowly")
-        eventually(lambda: len(here.claude.requests()) == 2)
-        sent = [(other, "second"), (one, "third"), (other, "fourth")]
-        for server, message in sent:
-            here.accepted(server, message)
-        assert here.waiting() == ["second", "third", "fourth"]
-        for server, message in ((one, "first, slowly"), *sent):
+        with here.stopped_at_work(one):
+            here.accepted(other, "second")
+            here.accepted(other, "third")
+            assert here.waiting() == ["second", "third"]
+        here.send(one, "fourth")
+        for server, message in ((one, "first, slowly"), (other, "second"), (other, "third"), (one, "fourth")):
             assert here.result(server, message)["text"].endswith(f"You said {message}.")
         assert here.said() == ["hello", "first, slowly", "second", "third", "fourth"]
 
@@ -171,10 +182,9 @@ def test_a_send_that_is_cancelled_in_line_leaves_nothing(tmp_path: Path) -> None
 def test_a_server_that_is_killed_at_work_keeps_nobody_in_line(tmp_path: Path) -> None:
     with world(tmp_path) as here:
         one, other = here.servers
-        here.send(one, "first, slowly")
-        eventually(lambda: len(here.claude.requests()) == 2)
-        here.accepted(other, "second")
-        one.process.kill()
+        with here.stopped_at_work(one):
+            here.accepted(other, "second")
+            one.process.kill()
         answer = here.result(other, "second")
         assert answer["continued"] is True
         assert answer["text"].endswith("You said second.")
