@@ -241,7 +241,7 @@ class ConversationHandler:
                     return self._result(conversation, _turn(conversation), None, continued=continued)
             finally:
                 if not is_turn:
-                    await asyncio.shield(self._withdraw(pending))
+                    await asyncio.shield(self._desk.withdraw(pending))
 
     async def _catch_up(
         self, conversation: Conversation, ahead: Sequence[PendingSend], info: RequestInfo, progress: TurnProgress
@@ -258,11 +258,7 @@ class ConversationHandler:
         with suppress(StorageUnavailable):
             accepted = await accepting
             if isinstance(accepted, PendingSend) and accepted.send is send:
-                await self._withdraw(accepted)
-
-    async def _withdraw(self, pending: PendingSend) -> None:
-        with suppress(StorageUnavailable):  # it stays, and is delivered with the next
-            await self._conversations.withdraw(pending)
+                await self._desk.withdraw(accepted)
 
     async def _continue(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> bool:
         """Bring an interrupted turn to its end; whether there was one."""
