@@ -39,6 +39,8 @@ HELLO = {
 }
 READY = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
+_NONE: Mapping[str, str] = {}
+
 
 def line(message: Mapping[str, Any]) -> bytes:
     """One message as it goes over the wire."""
@@ -193,8 +195,8 @@ def _check_all(answers: Sequence[Mapping[str, Any]], numbers: range, prefix: str
 
 
 @contextmanager
-def started(peer: Peer, surroundings: Surroundings) -> Generator[Client]:
-    """The peer as a process of its own; killed at the end if it still runs."""
+def started(peer: Peer, surroundings: Surroundings, environment: Mapping[str, str] = _NONE) -> Generator[Client]:
+    """The peer as a process of its own, with `environment` beside its own; killed at the end if it still runs."""
     home = surroundings.home_of(peer)
     log = home / "stderr.log"
     with log.open("wb") as stderr:
@@ -203,7 +205,7 @@ def started(peer: Peer, surroundings: Surroundings) -> Generator[Client]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=_environment(peer, home, surroundings),
+            env={**_environment(peer, home, surroundings), **environment},
             cwd=home,
             bufsize=0,
         )

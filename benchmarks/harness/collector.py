@@ -20,7 +20,7 @@ _LOOK = 0.05
 
 
 class Collector:
-    """Counts the calls of `echo`; begins anew with each server."""
+    """Counts calls of tools; begins anew with each server."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         if process.stdin is None or process.stdout is None:

@@ -16,6 +16,10 @@ Sample: TypeAlias = Mapping[str, float]
 """What one peer has shown in one round: figure to value."""
 
 
+AGAIN = " again"
+"""How the name of a peer ends that takes part twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """A figure over all rounds: never a number without its range."""
@@ -38,9 +42,12 @@ class Contest:
 
     Attributes:
         measure: takes one sample of a peer.
+        tool: who has it takes part.
         compared: the figures of which the ratios are taken.
         rehearsals: rounds that are thrown away, to warm what the machine caches.
         facts: what else was the same for all.
+        growth: two figures, the earlier and the later one; it is told how many times the earlier one the later one
+            is, of what the first peer takes beyond another.
     """
 
     name: str
@@ -48,7 +55,9 @@ class Contest:
     compared: Sequence[str]
     rounds: int
     rehearsals: int = 0
+    tool: str = "echo"
     facts: Mapping[str, int] = field(default_factory=dict[str, int])
+    growth: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,7 @@ class Result:
     Attributes:
         figures: peer to figure to spread.
         ratios: figure to other peer to the spread of (the first peer's ÷ the other's), taken within each round.
+            With them stands the contest's growth.
     """
 
     contest: Contest
@@ -67,15 +77,16 @@ class Result:
 
 def again(peer: Peer) -> Peer:
     """The same server under another name: its ratio to itself is what a ratio of nothing looks like."""
-    return replace(peer, name=f"{peer.name} again")
+    return replace(peer, name=f"{peer.name}{AGAIN}")
 
 
 def hold(contest: Contest, peers: Sequence[Peer], around: Surroundings) -> Result:
-    """Measure every peer in every round.
+    """Measure every peer that has the tool, in every round.
 
     Raises:
         WrongAnswer: of one peer that did not do what it was asked.
     """
+    peers = [peer for peer in peers if contest.tool in peer.tools]
     samples: dict[str, list[Sample]] = {peer.name: [] for peer in peers}
     for round_ in range(-contest.rehearsals, contest.rounds):
         for peer in (*peers[round_ % len(peers) :], *peers[: round_ % len(peers)]):
@@ -103,7 +114,19 @@ def hold(contest: Contest, peers: Sequence[Peer], around: Surroundings) -> Resul
         }
         for figure in contest.compared
     }
+    if contest.growth is not None:
+        ratios["growth"] = {
+            other: _growth(samples[first], samples[other], *contest.growth)
+            for other in others
+            if not other.endswith(AGAIN)  # nothing is beyond it but noise
+        }
     return Result(contest, figures, ratios)
+
+
+def _growth(ours: Sequence[Sample], theirs: Sequence[Sample], early: str, late: str) -> Spread:
+    return Spread.of(
+        [(our[late] - their[late]) / (our[early] - their[early]) for our, their in zip(ours, theirs, strict=True)]
+    )
 
 
 def _rounded(value: float) -> float:

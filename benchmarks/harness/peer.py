@@ -15,10 +15,11 @@ FOLDER = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """One server that speaks MCP on stdin and stdout and has a tool `echo(message)`.
+    """One server that speaks MCP on stdin and stdout.
 
     Attributes:
         name: in tables and results.
+        tools: those that can be asked of it, of `echo(message)` and `claude_conversation(message, conversation_id)`.
         command: starts it, as its documentation says.
         environment: beside the little that every server gets.
         prefix: what its echo puts before the message.
@@ -28,6 +29,7 @@ class Peer:
 
     name: str
     command: Sequence[str]
+    tools: frozenset[str] = frozenset({"echo"})
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     prefix: str = ""
     collector_variable: str | None = None

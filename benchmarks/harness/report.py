@@ -61,7 +61,7 @@ def table(result: Result) -> Iterator[str]:
     others = list(next(iter(result.ratios.values())))
     yield from _grid(
         ["", *result.ratios],
-        [[other, *(str(ratios[other]) for ratios in result.ratios.values())] for other in others],
+        [[other, *(str(ratios.get(other, "")) for ratios in result.ratios.values())] for other in others],
     )
     yield ""
 

@@ -16,6 +16,12 @@ def peers() -> Sequence[Peer]:
     """With a live collector, and as it is installed: recording, and sending nothing anywhere."""
     packages = {name: version(name) for name in ("telemetryflow-python-mcp", "mcp", "uvloop")}
     return [
-        Peer(name="tfo-mcp", command=_COMMAND, collector_variable="TELEMETRYFLOW_ENDPOINT", packages=packages),
+        Peer(
+            name="tfo-mcp",
+            command=_COMMAND,
+            tools=frozenset({"echo", "claude_conversation"}),
+            collector_variable="TELEMETRYFLOW_ENDPOINT",
+            packages=packages,
+        ),
         Peer(name="tfo-mcp, no collector", command=_COMMAND, packages=packages),
     ]

@@ -1,7 +1,7 @@
 """A collector on the loopback that only counts.
 
 Prints its endpoint; then answers each line of input, `count` or `forget`, with one of JSON: `spans` and `calls`, the
-spans of calls of `echo` and what the sender's counter says of them, and `dropped`, the spans that it gave up.
+spans of calls of tools and what the sender's counter says of them, and `dropped`, the spans that it gave up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from tfo_mcp.infrastructure.otlp_receiver import OtlpReceiver
 
-_SPAN = "tools/call echo"
+_SPAN = "tools/call "
+"""How the name of a call's span begins."""
 
 _COUNTERS = {"mcp.tools.calls": "calls", "tfo.telemetry.spans.dropped": "dropped"}
 
@@ -36,7 +37,7 @@ class _Counting(OtlpReceiver):
     def add_traces(self, body: bytes) -> bytes:
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in group.scope_spans:
-                self.counts["spans"] += sum(span.name == _SPAN for span in scope.spans)
+                self.counts["spans"] += sum(span.name.startswith(_SPAN) for span in scope.spans)
         return ExportTraceServiceResponse().SerializeToString()
 
     def add_metrics(self, body: bytes) -> bytes:

@@ -506,6 +506,30 @@ def test_a_send_that_is_cancelled_while_it_waits_its_turn_does_nothing_and_leave
     run(scenario())
 
 
+def test_a_message_that_storage_did_not_let_be_taken_back_keeps_no_other_process_waiting() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        here = World(silence)
+        working, conversation_id = await waiting(here, silence)
+        elsewhere = World(storage=Storage(here.storage.database), locks=here.locks)
+        queued = asyncio.create_task(elsewhere.send("Never mind", conversation_id))
+        async with asyncio.timeout(DEADLINE):
+            while not await here.rows("SELECT 1 FROM pending_sends"):  # noqa: ASYNC110  # the database has no event
+                await asyncio.sleep(0)
+        elsewhere.storage.available = False
+        queued.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        elsewhere.storage.available = True
+        silence.over.set()
+        await working
+        assert (await here.send("And now?", conversation_id)).text == "Done."
+        said = [message.text for message in (await here.stored(conversation_id)).messages]
+        assert said == ["Hello", "Done.", "And now?", "Done."]
+
+    run(scenario())
+
+
 def test_conversations_do_not_wait_for_each_other() -> None:
     async def scenario() -> None:
         silence = Silence()

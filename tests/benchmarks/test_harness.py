@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Generator
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +18,7 @@ from harness.client import started
 from harness.contest import Contest, Sample, Spread, again, hold
 from harness.errors import WrongAnswer
 from harness.peer import FOLDER, Peer
+from harness.prompt_api import answering
 from harness.surroundings import Surroundings, surroundings
 
 LIAR = str(Path(__file__).with_name("liar.py"))
@@ -100,18 +104,59 @@ def test_everyone_is_measured_once_a_round_and_nobody_is_always_first(around: Su
     }
 
 
+def test_who_has_not_the_tool_is_not_asked_and_what_is_beyond_the_others_is_told_apart(around: Surroundings) -> None:
+    took = {"ours": (5.0, 8.0), "ours again": (6.0, 9.0), "bare": (1.0, 2.0)}
+
+    def measure(peer: Peer, _around: Surroundings) -> Sample:
+        early, late = took[peer.name]
+        return {"early": early, "late": late}
+
+    ours = Peer(name="ours", command=(), tools=frozenset({"echo", "talk"}))
+    bare = Peer(name="bare", command=(), tools=frozenset({"talk"}))
+    contest = Contest(
+        name="a contest", measure=measure, compared=("late",), rounds=1, tool="talk", growth=("early", "late")
+    )
+    result = hold(contest, [ours, again(ours), speaking("an echo"), bare], around)
+    assert result.figures.keys() == took.keys()
+    assert result.ratios == {
+        "late": {"ours again": Spread(0.8889, 0.8889, 0.8889), "bare": Spread(4.0, 4.0, 4.0)},
+        "growth": {"bare": Spread(1.5, 1.5, 1.5)},
+    }
+
+
+def test_the_api_tells_when_the_first_byte_of_each_message_came() -> None:
+    with answering() as api:
+        address = urlsplit(api.environment["ANTHROPIC_BASE_URL"])
+        connection = HTTPConnection(address.hostname or "", address.port, timeout=20)
+        before = time.perf_counter()
+        for path, status in (("/v1/messages", 200), ("/v1/messages/count_tokens", 404), ("/v1/messages", 200)):
+            connection.request("POST", path, b"{}")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == status
+        connection.close()
+        first, second = api.arrivals()
+        assert before < first < second < time.perf_counter()
+        assert api.arrivals() == []
+
+
 @pytest.mark.ci
 def test_a_small_run_measures_every_scenario_and_keeps_it(tmp_path: Path) -> None:
     """Without what must be installed from elsewhere. That every call was answered and exported, it checks itself."""
-    arguments = ("--smoke", "--peers", "ours", "--peers", "python_sdk", "--out", str(tmp_path))
+    modules = ("ours", "python_sdk", "bare_loop")
+    arguments = ("--smoke", *(word for module in modules for word in ("--peers", module)), "--out", str(tmp_path))
     subprocess.run([sys.executable, str(FOLDER / "run.py"), *arguments], check=True, timeout=170)
     kept = {path.stem: json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()}
     assert kept.keys() == {f"bench-{path.stem.replace('_', '-')}" for path in (FOLDER / "scenarios").glob("*.py")}
-    names = {"tfo-mcp", "tfo-mcp again", "tfo-mcp, no collector", "mcp MCPServer", "mcp low-level"}
-    for content in kept.values():
-        assert content["packages"].keys() == names
+    echo = {"tfo-mcp", "tfo-mcp again", "tfo-mcp, no collector", "mcp MCPServer", "mcp low-level"}
+    turns = {"tfo-mcp", "tfo-mcp again", "bare loop"}
+    for scenario, content in kept.items():
+        names = turns if scenario == "bench-turns" else echo
+        assert content["packages"].keys() == echo | turns
         for contest in content["contests"].values():
             assert contest["figures"].keys() == names
-            assert all(ratios.keys() == names - {"tfo-mcp"} for ratios in contest["ratios of tfo-mcp to"].values())
+            ratios = contest["ratios of tfo-mcp to"]
+            assert ratios.pop("growth", {"bare loop": ...}).keys() == {"bare loop"}
+            assert all(others.keys() == names - {"tfo-mcp"} for others in ratios.values())
             for figures in contest["figures"].values():
                 assert [name for name, spread in figures.items() if spread["median"] <= 0] in ([], ["spans dropped %"])

@@ -158,14 +158,15 @@ class ScriptedClaude:
 class Storage(SqlConversationRepository):
     """A repository whose storage can be taken away, refuse a commit, or be slow to say that one went through."""
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.database = Database(self.folder / "tfo-mcp.db")
+    def __init__(self, database: Database | None = None) -> None:
+        self.database = database or Database(Path(tempfile.mkdtemp()) / "tfo-mcp.db")
+        self.folder = self.database.path.parent
         super().__init__(self.database)
         self.available = True
         self.refusals = 0
         self.slow: Silence | None = None
-        _opened.append(self)
+        if database is None:
+            _opened.append(self)
 
     async def accept(
         self, conversation_id: ConversationId, principal: str, holder: str, send: Send, created: Conversation | None
@@ -212,8 +213,13 @@ def run(scenario: Coroutine[Any, Any, Result]) -> Result:
                 await storage.database.close()
                 shutil.rmtree(storage.folder)
 
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        return runner.run(within())
+    with runner() as running:
+        return running.run(within())
+
+
+def runner() -> asyncio.Runner:
+    """Of a loop in which `pass_time` works."""
+    return asyncio.Runner(loop_factory=_Loop)
 
 
 class World(ToolBench):
@@ -232,12 +238,14 @@ class World(ToolBench):
         budget: BudgetLimits = NO_BUDGET,
         allowed: Sequence[Tool] | None = None,
         locks: Path | None = None,
+        file_locks: FileLocks | None = None,
     ) -> None:
         super().__init__(tools)
         self.scripted = ScriptedClaude(steps)
         self.storage = storage or Storage()
         self.locks = locks or self.storage.folder / "locks"
-        self.desk = ConversationDesk(self.storage, FileLocks(self.locks), self.publisher, cache_bytes=1_000_000)
+        held = file_locks or FileLocks(self.locks)
+        self.desk = ConversationDesk(self.storage, held, self.publisher, cache_bytes=1_000_000)
         claude = claude or self.scripted
         read_only = [tool for tool in tools if tool.for_claude and tool.annotations.read_only]
         offered = ToolRegistry(read_only if allowed is None else allowed)

@@ -22,6 +22,9 @@ _SHORTEST_WAIT = 0.005
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether it is one's turn; each wait is twice the one before."""
 
+_LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to withdraw a send; the first pause is `_LONGEST_WAIT`, each twice the one before."""
+
 
 class SendTaken(Exception):
     """A send that was taken for a dead process's and begun by somebody else: it has its turn."""
@@ -78,6 +81,7 @@ class ConversationDesk:
         self._kept: OrderedDict[ConversationId, Conversation] = OrderedDict()
         self._queues: dict[ConversationId, _Queue] = {}
         self._waiting: set[int] = set()
+        self._withdrawing: set[asyncio.Task[None]] = set()
         self._come = count()
 
     @contextmanager
@@ -203,6 +207,18 @@ class ConversationDesk:
                 self._waiting.discard(pending.id)
         return adopted
 
+    async def withdraw(self, pending: PendingSend) -> None:
+        """Forget a send that is no turn yet: at once, or as soon as storage takes it.
+
+        Until then whoever sends here delivers it first, and other processes, to whom its sender still waits, wait too.
+        """
+        try:
+            await self._conversations.withdraw(pending)
+        except StorageUnavailable:
+            task = asyncio.create_task(self._withdraw_later(pending))
+            self._withdrawing.add(task)  # the loop itself keeps no task alive
+            task.add_done_callback(self._withdrawing.discard)
+
     async def commit(self, conversation: Conversation) -> None:
         """Store what is new, and publish what happened.
 
@@ -224,6 +240,15 @@ class ConversationDesk:
         """
         with suppress(StorageUnavailable, ConversationBusy):
             await self.commit(conversation)
+
+    async def _withdraw_later(self, pending: PendingSend) -> None:
+        pause = _LONGEST_WAIT
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            with suppress(StorageUnavailable):
+                await self._conversations.withdraw(pending)
+                return
 
     async def _any_waits(self, sends: Sequence[PendingSend], waiting: Collection[int]) -> bool:
         """Whether somebody waits with one of `sends`; in this process, those that are `waiting`."""

@@ -25,7 +25,6 @@ from tfo_mcp.domain.errors import (
     ConversationBusy,
     ConversationNotFound,
     IdempotencyKeyReused,
-    StorageUnavailable,
     ToolFailure,
     TurnTimedOut,
 )
@@ -236,7 +235,7 @@ class ConversationHandler:
                     return self._result(conversation, _turn(conversation), None, continued=continued)
             finally:
                 if not is_turn:
-                    await asyncio.shield(self._withdraw(pending))
+                    await asyncio.shield(self._desk.withdraw(pending))
 
     async def _catch_up(
         self,
@@ -260,10 +259,6 @@ class ConversationHandler:
             with patience.suspended():
                 await self._bring_to_an_end(conversation, info, progress)
         return continued or bool(ahead)
-
-    async def _withdraw(self, pending: PendingSend) -> None:
-        with suppress(StorageUnavailable):  # it stays, and is delivered with the next
-            await self._conversations.withdraw(pending)
 
     async def _bring_to_an_end(self, conversation: Conversation, info: RequestInfo, progress: TurnProgress) -> None:
         """Of a turn for which nobody waits any more; where it fails, the next message is its retry."""
