@@ -128,7 +128,7 @@ class TurnRunner:
             reason = answer.message.stop_reason or ""
             if reason == "pause_turn":
                 conversation.go_on()
-            elif reason != "tool_use":
+            elif reason != "tool_use" or not conversation.open_calls():
                 conversation.end_turn(limit if reason == "max_tokens" and limit else reason)
             await self._desk.commit(conversation)
             if not conversation.is_interrupted:
