@@ -42,6 +42,18 @@ def test_a_refusal_that_says_nothing_leaves_a_conversation_that_goes_on() -> Non
     run(scenario())
 
 
+@pytest.mark.parametrize("text", [(), ("Let me look.",)])
+def test_a_turn_in_which_claude_wants_tools_and_names_none_ends_there(text: Sequence[str]) -> None:
+    async def scenario() -> None:
+        world = World(says(*text, stop_reason="tool_use"))
+        turn = await world.send()
+        assert (turn.text, turn.stop_reason, len(world.scripted.requests)) == ("".join(text), "tool_use", 1)
+        assert (await world.send("And?", turn.conversation_id)).text == "Done."
+        assert world.scripted.requests[-1].messages[-1]["role"] == "user"
+
+    run(scenario())
+
+
 def test_a_pause_is_followed_by_a_request_to_go_on_and_the_pieces_make_one_text() -> None:
     async def scenario() -> None:
         world = World(says("One, ", stop_reason="pause_turn"), says("two, ", stop_reason="pause_turn"), says("three."))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tfo_mcp.application.arriving import Arriving
 from tfo_mcp.application.budget import Budget
@@ -84,8 +85,8 @@ class TurnRunner:
             BudgetExceeded: there is no room for its first request.
         """
         system = conversation.system_prompt if options.system_prompt is None else options.system_prompt
-        overhead = self._overhead(system, self._tools.offered(options.tools))
-        await self._budget.allows(conversation, conversation.tokens + added + overhead, 1)
+        before = _tokens_before(system, self._tools.offered(options.tools))
+        await self._budget.allows(conversation, before + conversation.tokens + added, 1)
 
     async def run(
         self, conversation: Conversation, info: RequestInfo, progress: TurnProgress, *, own: bool = True
@@ -128,7 +129,7 @@ class TurnRunner:
             reason = answer.message.stop_reason or ""
             if reason == "pause_turn":
                 conversation.go_on()
-            elif reason != "tool_use":
+            elif reason != "tool_use" or not conversation.open_calls():
                 conversation.end_turn(limit if reason == "max_tokens" and limit else reason)
             await self._desk.commit(conversation)
             if not conversation.is_interrupted:
@@ -147,7 +148,7 @@ class TurnRunner:
         turn = _turn(conversation)
         options = turn.options
         left = self._limits.max_tokens - turn.usage.output_tokens
-        prompt = conversation.tokens + self._overhead(conversation.system_prompt, tools)
+        prompt = _tokens_before(conversation.system_prompt, tools) + conversation.tokens
         within_turn = min(options.max_tokens, left)
         max_tokens = await self._budget.allows(conversation, prompt, within_turn)
         request = ClaudeRequest(
@@ -168,7 +169,7 @@ class TurnRunner:
         self, conversation: Conversation, request: ClaudeRequest, info: RequestInfo, progress: TurnProgress
     ) -> ClaudeResponse:
         """Commit what is to be asked, and ask it. The answer is appended, not yet committed."""
-        conversation.request_sent()
+        conversation.request_sent(_tokens_before(request.system, request.tools))
         try:
             await self._desk.commit(conversation)
         except asyncio.CancelledError:
@@ -200,12 +201,16 @@ class TurnRunner:
         progress.counted(_turn(conversation).usage.all_tokens)
         return answer
 
-    def _overhead(self, system: str | None, tools: Sequence[Tool]) -> int:
-        """About the tokens of what stands before the messages."""
-        size = len((system or "").encode())
-        for tool in tools:
-            size += len(tool.description.encode()) + len(json.dumps(tool.input_schema))
-        return -(-size // _BYTES_A_TOKEN)
+
+def _tokens_before(system: str | None, tools: Sequence[Tool]) -> int:
+    """About the tokens of what stands before the messages."""
+    blocks: list[Mapping[str, Any]] = [
+        {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema} for tool in tools
+    ]
+    if system and system.strip():
+        blocks.append({"type": "text", "text": system})
+    sizes = (len(json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode()) for block in blocks)
+    return sum(-(-size // _BYTES_A_TOKEN) for size in sizes)
 
 
 def _turn(conversation: Conversation) -> Turn:

@@ -63,7 +63,7 @@ class Conversation:
         self._machine = StateMachine("conversation", CONVERSATION_TRANSITIONS, record.state)
         self._messages: list[Message] = []
         self._call = call
-        self._known_tokens = self._known_estimate = 0
+        self._known_tokens = self._known_estimate = self._known_before = self._asked_before = 0
         for message in messages:
             self._take(message)
         self._committed = len(self._messages)
@@ -136,8 +136,11 @@ class Conversation:
 
     @property
     def tokens(self) -> int:
-        """About how many tokens its messages have: what the API last said, and an estimate of what was added."""
-        return self._known_tokens + self.transcript.tokens - self._known_estimate
+        """About how many tokens its messages have: what the API last said, and an estimate of what was added.
+
+        What stands before them is among them where another process asked last: then they are too many.
+        """
+        return self._known_tokens - self._known_before + self.transcript.tokens - self._known_estimate
 
     @property
     def is_interrupted(self) -> bool:
@@ -276,8 +279,12 @@ class Conversation:
 
     # --- a request to Claude -------------------------------------------------------------------------
 
-    def request_sent(self) -> None:
-        """Active → Waiting. A retry out of Error stays there until it succeeds."""
+    def request_sent(self, before: int = 0) -> None:
+        """Active → Waiting. A retry out of Error stays there until it succeeds.
+
+        `before` are about the tokens of what stands before the messages.
+        """
+        self._asked_before = before
         if self.state is not ConversationState.ERROR:
             self._machine.fire(ConversationTrigger.REQUEST_SENT)
         number = self._record.requests + 1
@@ -302,6 +309,7 @@ class Conversation:
         if self.turn is not None:
             self._change_turn(steps=self.turn.steps + 1)
         self._append(message)
+        self._known_before = 0 if message.is_compacted else self._asked_before
 
     def request_failed(self, failure: ClaudeFailure, *, max_failures: int, arrived: Arrived = NOTHING) -> None:
         """Waiting → Error, and → Closed after `max_failures` in a row that count. What arrived is kept, as cut.
@@ -420,6 +428,7 @@ class Conversation:
             own = self.transcript.tokens - before
             self._known_tokens = own if message.is_compacted else message.usage.all_tokens
             self._known_estimate = self.transcript.tokens
+            self._known_before = 0
 
     def _change(self, **values: Any) -> None:  # noqa: ANN401  # the record's fields
         self._record = replace(self._record, **values)
