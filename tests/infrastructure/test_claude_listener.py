@@ -330,6 +330,20 @@ def test_requests_side_by_side_are_told_to_whom_they_belong() -> None:
     assert ["".join(heard.of("wrote"))[-9:] for heard in heards] == [f"To ask {number}." for number in range(4)]
 
 
+def test_what_is_asked_after_an_answer_is_no_attempt_of_it() -> None:
+    async def scenario(base_url: str) -> Heard:
+        heard, claude = Heard(), service(base_url)
+        await claude.create_message(asked(), heard)
+        assert await claude.count_tokens(asked())
+        await claude.close()
+        return heard
+
+    with fake_claude() as api:
+        heard = asyncio.run(scenario(api.base_url))
+        assert len(api.requests("/v1/messages/count_tokens")) == 1
+    assert len(heard.attempts) == 1
+
+
 # --- what a failure may have cost ---
 
 
