@@ -88,6 +88,7 @@ rows = pytest.mark.parametrize(
         later(passes("{status: 429, times: 2}", 429, 429, waits=OWN_WAITS), id="429 without retry-after"),
         later(passes("{status: 500, times: 2}", 500, 500, waits=OWN_WAITS), id="500"),
         later(passes("{status: 529}", 529, waits=OWN_WAITS[:1]), id="529"),
+        later(passes("{status: 529, cut: {bytes: 9}}", 529, waits=OWN_WAITS[:1]), id="529 whose body breaks off"),
         later(passes("{status: 408}", 408, waits=OWN_WAITS[:1]), id="408"),
         later(passes("{status: 409}", 409, waits=OWN_WAITS[:1]), id="409"),
         later(passes("{fault: hang_up}", None, waits=OWN_WAITS[:1]), id="hung up on"),
@@ -114,6 +115,10 @@ rows = pytest.mark.parametrize(
         later(breaks("stream_error: {after_events: 5}", OVERLOADED.format(529)), id="an error in the stream"),
         later(final(400, REFUSED.format(400)), id="400"),
         later(final(401, "Claude's API rejected the key: check ANTHROPIC_API_KEY"), id="401"),
+        later(
+            final(401, "Claude's API rejected the key: check ANTHROPIC_API_KEY", ", cut: {bytes: 9}"),
+            id="401 whose body breaks off",
+        ),
         later(final(404, "Claude's API does not know the model 'claude-test-1'"), id="404"),
         pytest.param(
             final(429, LIMIT, f", retry_after: {ASKED_FOR}, error_code: enforced_spend_limit_reached"),

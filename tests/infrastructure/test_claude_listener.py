@@ -251,6 +251,38 @@ def test_each_attempt_is_told_with_its_status_and_request_id() -> None:
     assert len(heard.of("begun")) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "attempts", "counts", "sentence"),
+    [
+        (529, 2, True, "Claude's API is overloaded or out of order (status 529); try again later"),
+        (429, 2, True, "Claude's API limits the requests of this account; try again in 1 s"),
+        (401, 1, False, "Claude's API rejected the key: check ANTHROPIC_API_KEY"),
+        (400, 1, False, "Claude's API refused the request (status 400): it gave no reason"),
+    ],
+)
+def test_an_error_whose_body_breaks_off_is_what_its_status_says(
+    status: int,
+    attempts: int,
+    counts: bool,  # noqa: FBT001  # a column of the table
+    sentence: str,
+) -> None:
+    heard = Heard()
+    reply = f"{{status: {status}, retry_after: 0.05, cut: {{bytes: 9}}, times: 2}}"
+    with fake_claude(f"replies: [{reply}, {{text: Never.}}]") as api:
+        failure = failed(service(api.base_url, retries=1), heard)
+        ids = [one["request_id"] for one in api.requests()]
+    assert [each.status for each in heard.attempts] == [status] * attempts
+    assert str(failure) == f"{sentence} (request id {ids[-1]})"
+    assert (failure.status, failure.counts, failure.may_have_cost) == (status, counts, False)
+
+
+def test_an_error_whose_body_breaks_off_is_not_retried_after_a_wait_that_nobody_waits() -> None:
+    heard = Heard()
+    with fake_claude("replies: [{status: 529, retry_after: 3600, cut: {bytes: 9}}, {text: Never.}]") as api:
+        failure = failed(service(api.base_url, retries=1), heard)
+    assert (len(heard.attempts), failure.status) == (1, 529)
+
+
 @pytest.mark.behaviour("claude.cancelled")
 def test_an_attempt_that_is_cancelled_before_its_answer_is_told_too() -> None:
     async def scenario(api: FakeClaude) -> Heard:
@@ -298,6 +330,20 @@ def test_requests_side_by_side_are_told_to_whom_they_belong() -> None:
     assert ["".join(heard.of("wrote"))[-9:] for heard in heards] == [f"To ask {number}." for number in range(4)]
 
 
+def test_what_is_asked_after_an_answer_is_no_attempt_of_it() -> None:
+    async def scenario(base_url: str) -> Heard:
+        heard, claude = Heard(), service(base_url)
+        await claude.create_message(asked(), heard)
+        assert await claude.count_tokens(asked())
+        await claude.close()
+        return heard
+
+    with fake_claude() as api:
+        heard = asyncio.run(scenario(api.base_url))
+        assert len(api.requests("/v1/messages/count_tokens")) == 1
+    assert len(heard.attempts) == 1
+
+
 # --- what a failure may have cost ---
 
 
@@ -309,6 +355,7 @@ def test_requests_side_by_side_are_told_to_whom_they_belong() -> None:
         ("{status: 429, error_code: enforced_spend_limit_reached}", False),
         ("{status: 429, retry_after: 0.01, times: 2}", False),
         ("{status: 529, retry_after: 0.01, times: 2}", False),
+        ("{status: 529, retry_after: 0.01, cut: {bytes: 9}, times: 2}", False),
         ("{raw: <p>Welcome!</p>, content_type: text/html}", False),
         ("{fault: hang_up, times: 2}", True),
         ("{fault: hang_up}, {status: 400}", True),

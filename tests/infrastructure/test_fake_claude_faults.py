@@ -95,6 +95,18 @@ def test_each_status_is_the_sdks_error_of_its_name_and_retried_as_the_sdk_does(
     with_sdk(f"replies: [{{status: {status}, retry_after: 0.001, times: 2}}]", talk, retries=1)
 
 
+def test_the_body_of_an_error_can_break_off() -> None:
+    async def talk(claude: AsyncAnthropic) -> None:
+        async with httpx2.AsyncClient(base_url=str(claude.base_url), headers=claude.auth_headers) as client:
+            head = {"anthropic-version": "2026-10-21"}
+            async with client.stream("POST", "/v1/messages", json=request(), headers=head) as answer:
+                assert answer.status_code == 529
+                with pytest.raises(httpx2.RemoteProtocolError):
+                    await answer.aread()
+
+    with_sdk("replies: [{status: 529, cut: {bytes: 9}}]", talk)
+
+
 @pytest.mark.parametrize("code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"])
 def test_a_spend_limit_is_an_error_code_in_the_details(code: str) -> None:
     async def talk(claude: AsyncAnthropic) -> None:

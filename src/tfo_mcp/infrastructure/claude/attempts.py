@@ -52,7 +52,11 @@ attempts_of: ContextVar[Attempts | None] = ContextVar("attempts_of", default=Non
 
 
 async def watch_attempts(request: APIRequest, call_next: AsyncCallNext) -> AsyncAPIResponse[Any]:
-    """SDK middleware, run once an attempt: no retry of a spend limit, nor after a wait that nobody waits."""
+    """SDK middleware, run once an attempt: no retry of a spend limit, nor after a wait that nobody waits.
+
+    Raises:
+        APIStatusError: an error's body broke off; the SDK retries it by its status.
+    """
     attempts, began = attempts_of.get(), time.monotonic()
     try:
         answer = await call_next(request)
@@ -65,11 +69,28 @@ async def watch_attempts(request: APIRequest, call_next: AsyncCallNext) -> Async
     if attempts is not None:
         error_type = None if response.is_success else str(response.status_code)
         attempts.ended(began, status=response.status_code, error_type=error_type, request_id=request_id_of(response))
-    if not response.is_success:
+    if response.is_success:
+        return answer
+    is_whole = await _read(response)
+    if seconds_to_wait(response) > _LONGEST_WAIT or (is_whole and _error_code(response) in SPEND_LIMITS):
+        response.headers["x-should-retry"] = "false"  # what the SDK takes for the API's own word
+    if is_whole:
+        return answer
+    from anthropic import APIStatusError
+
+    # The SDK reads the body itself, and what breaks there it neither retries nor calls by its status.
+    raise APIStatusError("the error's body broke off", response=response, body=None)
+
+
+async def _read(response: Response) -> bool:
+    """Whether the body came to its end."""
+    import httpx2
+
+    try:
         await response.aread()
-        if seconds_to_wait(response) > _LONGEST_WAIT or _error_code(response) in SPEND_LIMITS:
-            response.headers["x-should-retry"] = "false"  # what the SDK takes for the API's own word
-    return answer
+    except httpx2.HTTPError:
+        return False
+    return True
 
 
 def _may_have_been_sent(error: BaseException) -> bool:

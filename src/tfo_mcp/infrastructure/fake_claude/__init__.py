@@ -29,7 +29,7 @@ A script decides the answers. It is YAML with one key:
   request's `max_tokens` or `stop_sequences` end the answer.
 - `delay` is seconds before the first byte, `delay_between` seconds between the deltas of a
   block (streaming only), `headers` are added to the answer's.
-- `cut` breaks the answer off after so many `events` or `bytes`, by closing the connection or,
+- `cut` breaks an answer or a refusal off after so many `events` or `bytes`, by closing the connection or,
   if it is `clean`, by ending the body. `stream_error` puts an `error` event of a `type`
   (`overloaded_error`), with a `text` and an `error_code`, in place of what comes `after_events`
   (after the last block).

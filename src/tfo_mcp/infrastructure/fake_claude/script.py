@@ -117,8 +117,8 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "a reply needs `text`, `thinking`, `tool_use`, `stop_reason`, `stream_error`, `status`, `raw` "
                 "or `fault`"
             )
-        if self.status is not None and (self._answers_otherwise or self.cut is not None):
-            raise ValueError("`status` excludes `thinking`, `tool_use`, `stop_reason`, `cut` and `stream_error`")
+        if self.status is not None and self._answers_otherwise:
+            raise ValueError("`status` excludes `thinking`, `tool_use`, `stop_reason` and `stream_error`")
         if self.status is None and (self.retry_after is not None or self.error_type or self.error_code):
             raise ValueError("`retry_after`, `error_type` and `error_code` need `status`")
         if self.raw is None and self.content_type is not None:
