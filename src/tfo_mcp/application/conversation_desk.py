@@ -175,7 +175,8 @@ class ConversationDesk:
     ) -> PendingSend | RecordedTurn:
         """Commit `send` as the last that waits, with `created` where it begins a conversation.
 
-        Where its idempotency key is known already, nothing is committed, and what has the key is returned.
+        Where its idempotency key is known already, nothing is committed, and what has the key is returned. Where it
+        is cancelled, nothing is accepted.
 
         Raises:
             ConversationNotFound: it was deleted meanwhile.
@@ -183,8 +184,12 @@ class ConversationDesk:
         """
         events = () if created is None else created.uncommitted_events
         holder = await self._locks.register()  # first, or others would take the send for a dead process's
+        accepting = asyncio.create_task(self._conversations.accept(conversation_id, principal, holder, send, created))
         try:
-            return await self._conversations.accept(conversation_id, principal, holder, send, created)
+            return await asyncio.shield(accepting)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._take_back(accepting, send))
+            raise
         finally:
             if created is not None and created.fence:
                 self._publisher.publish(events)
@@ -240,6 +245,13 @@ class ConversationDesk:
         """
         with suppress(StorageUnavailable, ConversationBusy):
             await self.commit(conversation)
+
+    async def _take_back(self, accepting: asyncio.Task[PendingSend | RecordedTurn], send: Send) -> None:
+        """What was accepted although its sender had gone."""
+        with suppress(ConversationNotFound, StorageUnavailable):
+            accepted = await accepting
+            if isinstance(accepted, PendingSend) and accepted.send is send:
+                await self.withdraw(accepted)
 
     async def _withdraw_later(self, pending: PendingSend) -> None:
         pause = _LONGEST_WAIT

@@ -69,7 +69,7 @@ class ConversationRepository(Protocol):
         """Commit `send` as the last that waits, with `created` where it begins a conversation.
 
         Where its idempotency key is known already, nothing is committed, and what has the key is returned: a turn,
-        or a send that still waits. Where it is cancelled, nothing is accepted.
+        or a send that still waits. Where it is cancelled, it may be accepted all the same.
 
         Raises:
             ConversationNotFound: it was deleted meanwhile.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.application.ports import RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound, StorageUnavailable
+from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound
 from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.turn import PendingSend, Send, Turn
@@ -74,7 +72,7 @@ class SqlConversationRepository:
         """Commit `send` as the last that waits, with `created` where it begins a conversation.
 
         Where its idempotency key is known already, nothing is committed, and what has the key is returned: a turn,
-        or a send that still waits. Where it is cancelled, nothing is accepted.
+        or a send that still waits. Where it is cancelled, it may be accepted all the same.
 
         Raises:
             ConversationNotFound: it was deleted; nothing is accepted.
@@ -82,7 +80,6 @@ class SqlConversationRepository:
         """
         found: list[PendingSend | RecordedTurn] = []
         appended: list[Conversation | None] = []
-        accepted: list[PendingSend] = []
 
         async def work(connection: AsyncConnection) -> None:
             known = await _by_key(connection, principal, send.idempotency_key)
@@ -91,7 +88,6 @@ class SqlConversationRepository:
                     await _append(connection, created)
                 known = await _wait_in_line(connection, conversation_id, principal, holder, send)
                 appended.append(created)
-                accepted.append(known)
             found.append(known)
 
         def committed() -> PendingSend | RecordedTurn:
@@ -100,13 +96,7 @@ class SqlConversationRepository:
                     conversation.mark_committed()
             return found[0]
 
-        try:
-            return await self._storage.write(work, committed)
-        except asyncio.CancelledError:  # its end may have come after the commit, and nobody waits with it
-            for pending in accepted:
-                with suppress(StorageUnavailable):
-                    await asyncio.shield(self.withdraw(pending))
-            raise
+        return await self._storage.write(work, committed)
 
     async def next_for(
         self, pending: PendingSend, known: Conversation | None = None
