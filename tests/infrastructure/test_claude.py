@@ -404,6 +404,14 @@ def test_a_refusal_is_one_clear_sentence_with_the_request_id(status: int, senten
     assert (refused.status, refused.counts) == (status, counts)
 
 
+def test_a_prompt_that_the_model_cannot_take_is_told_by_what_helps() -> None:
+    with fake_claude() as api:
+        long = request(Message("user", (Text("x" * 700_000),)), model="claude-haiku-4-5")
+        refused = asyncio.run(failure(service(api.base_url), long))
+    said = "the conversation is longer than 'claude-haiku-4-5' can take: fork it further up, or start a new one"
+    assert str(refused) == f"{said} (request id {refused.request_id})"
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [

@@ -249,14 +249,15 @@ class World(ToolBench):
         claude = claude or self.scripted
         read_only = [tool for tool in tools if tool.for_claude and tool.annotations.read_only]
         offered = ToolRegistry(read_only if allowed is None else allowed)
-        turn_tools = TurnTools(offered, self.handler, self.desk)
+        window = ContextWindow(claude, 0.8)
+        turn_tools = TurnTools(offered, self.handler, self.desk, window)
         runner = TurnRunner(
             self.desk,
             self.storage,
             claude,
             turn_tools,
             budget=Budget(self.storage, budget),
-            window=ContextWindow(claude, 0.8),
+            window=window,
             telemetry=self.telemetry,
             limits=TurnLimits(max_steps=max_steps, max_tokens=max_turn_tokens, timeout=timeout, max_failures=3),
         )

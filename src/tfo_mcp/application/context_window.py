@@ -29,6 +29,17 @@ class ContextWindow:
         self._claude = claude
         self._share = share
 
+    async def has_room(self, model: str, tokens: int) -> bool:
+        """Whether a prompt of about `tokens` fits `model`; what is too long for that, not even compaction helps.
+
+        Where nobody knows how many the model takes, the API has to judge.
+        """
+        if tokens < _SURELY * _LEAST_WINDOW:
+            return True
+        known = await self._claude.describe(model)
+        window = None if known is None else known.max_input_tokens
+        return window is None or tokens <= window
+
     async def compact_at(self, request: ClaudeRequest, known_tokens: int) -> int | None:
         """`ClaudeRequest.compact_at` for `request`: None while it is short. Does not suspend for a small one.
 

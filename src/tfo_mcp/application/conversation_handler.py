@@ -29,9 +29,8 @@ from tfo_mcp.domain.errors import (
     TurnTimedOut,
 )
 from tfo_mcp.domain.identifiers import ConversationId, parse_conversation_id
-from tfo_mcp.domain.message import Message, Text, Usage
+from tfo_mcp.domain.message import Text, Usage
 from tfo_mcp.domain.price import Cost, Prices
-from tfo_mcp.domain.transcript import Transcript
 from tfo_mcp.domain.turn import PendingSend, Send, Turn, TurnOptions, TurnState, final_text, tool_calls
 
 _POLL = 0.05
@@ -112,7 +111,8 @@ class ConversationHandler:
         the turn that has it is told again, or continued where it failed.
 
         Raises:
-            ClaudeNotConfigured, ToolsNotAllowed, InvalidOutputSchema, BudgetExceeded: before anything is stored.
+            ClaudeNotConfigured, ToolsNotAllowed, InvalidOutputSchema, BudgetExceeded, ConversationTooLong: before
+                anything is stored.
             ConversationNotFound, ConversationClosed, IdempotencyKeyReused: nothing was stored or sent.
             TurnTimedOut: the turns before it took too long; nothing was stored or sent.
             ClaudeFailure, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
@@ -212,8 +212,7 @@ class ConversationHandler:
         return found.id, None
 
     async def _check(self, conversation: Conversation, send: Send) -> None:
-        added = Transcript((Message("user", send.content),)).tokens
-        await self._runner.check_budget(conversation, added, send.options)
+        await self._runner.check(conversation, send.content, send.options)
 
     # --- to take one's turn --------------------------------------------------------------------------
 

@@ -25,8 +25,10 @@ from tfo_mcp.application.ports import (
 from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.conversation import Conversation
-from tfo_mcp.domain.errors import BudgetExceeded, ClaudeFailure
+from tfo_mcp.domain.errors import BudgetExceeded, ClaudeFailure, ConversationTooLong
+from tfo_mcp.domain.message import Block, Message
 from tfo_mcp.domain.tool import Tool
+from tfo_mcp.domain.transcript import Transcript
 from tfo_mcp.domain.turn import Turn, TurnOptions
 
 _BYTES_A_TOKEN = 3
@@ -78,15 +80,27 @@ class TurnRunner:
         self._limits = limits
         self._deadlines = Deadlines()
 
-    async def check_budget(self, conversation: Conversation, added: int, options: TurnOptions) -> None:
-        """Guard of every send; `added` are about the tokens that it adds.
+    async def check(self, conversation: Conversation, content: Sequence[Block], options: TurnOptions) -> None:
+        """Guard of every send, which says `content`.
 
         Raises:
             BudgetExceeded: there is no room for its first request.
+            ConversationTooLong: its model cannot take so much.
         """
         system = conversation.system_prompt if options.system_prompt is None else options.system_prompt
-        before = _tokens_before(system, self._tools.offered(options.tools))
-        await self._budget.allows(conversation, before + conversation.tokens + added, 1)
+        tools = self._tools.offered(options.tools)
+        said = Message("user", content)
+        prompt = _tokens_before(system, tools) + conversation.tokens + Transcript((said,)).tokens
+        await self._budget.allows(conversation, prompt, 1)
+        model = options.model or conversation.model
+        if await self._window.has_room(model, prompt):
+            return
+        messages = Transcript((*conversation.messages, said)).turns
+        counted = await self._claude.count_tokens(
+            ClaudeRequest(model=model, max_tokens=1, system=system, messages=messages, tools=tools)
+        )
+        if counted is not None and not await self._window.has_room(model, counted):
+            raise ConversationTooLong(counted, model)
 
     async def run(
         self, conversation: Conversation, info: RequestInfo, progress: TurnProgress, *, own: bool = True

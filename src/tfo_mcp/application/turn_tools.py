@@ -8,13 +8,17 @@ from dataclasses import replace
 
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import CallTool
+from tfo_mcp.application.context_window import ContextWindow
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.tool_handler import ToolHandler
 from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.domain.conversation import INTERRUPTED, Conversation
 from tfo_mcp.domain.errors import ToolsNotAllowed, UnknownTool
-from tfo_mcp.domain.message import ToolAnswer, ToolUse
+from tfo_mcp.domain.message import Message, ToolAnswer, ToolUse
 from tfo_mcp.domain.tool import Tool, ToolRegistry
+from tfo_mcp.domain.transcript import Transcript
+
+_TOO_LARGE = "The result has {} characters, more than this conversation has room for: ask for less at a time."
 
 
 class TurnTools:
@@ -24,7 +28,10 @@ class TurnTools:
         tools: those that he may use at all (`claude.allow_tools`).
     """
 
-    def __init__(self, tools: ToolRegistry, tool_handler: ToolHandler, desk: ConversationDesk) -> None:
+    def __init__(
+        self, tools: ToolRegistry, tool_handler: ToolHandler, desk: ConversationDesk, window: ContextWindow
+    ) -> None:
+        self._window = window
         self._tools = tools
         self._tool_handler = tool_handler
         self._desk = desk
@@ -72,12 +79,19 @@ class TurnTools:
         running = [asyncio.create_task(self._use_tool(use, info, offered)) for use in runnable]
         try:
             for answer in asyncio.as_completed(running):
-                conversation.add_tool_answer(await answer)
+                conversation.add_tool_answer(await self._fitting(await answer, conversation))
                 await self._desk.commit(conversation)
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _fitting(self, answer: ToolAnswer, conversation: Conversation) -> ToolAnswer:
+        """`answer`, or that it is too large: with it the conversation could never be sent again."""
+        tokens = Transcript((Message("user", (answer,)),)).tokens
+        if await self._window.has_room(conversation.model, conversation.prompt_tokens + tokens):
+            return answer
+        return replace(answer, content=_TOO_LARGE.format(len(answer.content)), is_error=True)
 
     async def _use_tool(self, use: ToolUse, info: RequestInfo, offered: ToolRegistry) -> ToolAnswer:
         """One tool call by Claude; what he may not call is recorded and answered, not run."""

@@ -53,14 +53,15 @@ class Conversations:
         locks = FileLocks(settings.storage.locks)
         desk = ConversationDesk(repository, locks, publisher, cache_bytes=claude_settings.history_cache_bytes)
         budget = claude_settings.budget
-        turn_tools = TurnTools(tools, tool_handler, desk)
+        window = ContextWindow(claude, claude_settings.compact_at)
+        turn_tools = TurnTools(tools, tool_handler, desk, window)
         runner = TurnRunner(
             desk,
             repository,
             claude,
             turn_tools,
             budget=Budget(repository, BudgetLimits(turn=budget.turn, conversation=budget.conversation, day=budget.day)),
-            window=ContextWindow(claude, claude_settings.compact_at),
+            window=window,
             telemetry=telemetry,
             limits=TurnLimits(
                 max_steps=claude_settings.max_steps,

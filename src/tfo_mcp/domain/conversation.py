@@ -143,6 +143,11 @@ class Conversation:
         return self._known_tokens - self._known_before + self.transcript.tokens - self._known_estimate
 
     @property
+    def prompt_tokens(self) -> int:
+        """`tokens`, and about those that stood before the messages when Claude was last asked."""
+        return self.tokens + self._known_before
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether its last turn waits to be continued, as long as nobody works on it."""
         return self.turn is not None and self.turn.state is TurnState.RUNNING

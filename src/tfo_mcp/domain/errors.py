@@ -36,6 +36,7 @@ DomainError
     ├── ToolsNotAllowed            beyond `claude.allow_tools`
     ├── InvalidOutputSchema        none that an answer can be made to fit
     ├── BudgetExceeded             nothing was sent
+    ├── ConversationTooLong        for its model; nothing was sent
     └── ClaudeFailure              the API refused or could not be reached
         └── ClaudeNotConfigured    no key
 ```
@@ -342,6 +343,18 @@ class BudgetExceeded(ToolFailure):
             "nothing was sent"
         )
         self.period = period
+
+
+class ConversationTooLong(ToolFailure):
+    """With the message the conversation would be longer than its model can take; nothing was sent."""
+
+    error_type = "conversation_too_long"
+
+    def __init__(self, tokens: int, model: str) -> None:
+        super().__init__(
+            f"with this message the prompt would have about {tokens} tokens, more than {model[:200]!r} can take: "
+            "send a shorter one, or fork the conversation further up"
+        )
 
 
 class ClaudeFailure(ToolFailure):

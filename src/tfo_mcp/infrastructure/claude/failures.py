@@ -45,6 +45,9 @@ _SENTENCES = {
     413: "the conversation is too large for Claude's API: start a new one",
 }
 
+_TOO_LONG = "prompt is too long"
+"""What the API's words about a prompt begin with that the model's window is too small for."""
+
 _SERVER_ERRORS = 500
 """The first status that is the server's fault."""
 
@@ -137,7 +140,13 @@ def _sentence(error: APIStatusError, status: int, model: str) -> str:
         return _SENTENCES[status]
     if status >= _SERVER_ERRORS:
         return f"Claude's API is overloaded or out of order (status {status}); try again later"
+    return _refused(error, status, model)
+
+
+def _refused(error: APIStatusError, status: int, model: str) -> str:
     said = " ".join((error.api_message or _amazons_message(error.body) or "it gave no reason").split())
+    if said.startswith(_TOO_LONG):
+        return f"the conversation is longer than {model[:200]!r} can take: fork it further up, or start a new one"
     return f"Claude's API refused the request (status {status}): {said[:_SHOWN]}"
 
 
