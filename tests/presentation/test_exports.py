@@ -26,10 +26,25 @@ from tfo_mcp.presentation.exports import (
 
 ID = "conv_0123456789abcdef0123456789abcdef"
 
-hostile = st.text(
-    st.sampled_from("`~>#-=*_<!/[]()&|\\\"' \t\n\r\v\f\x00\x1b\x07\x7f\x85\x9b\u2028\u2029\u202e\ud800äx1."),
-    max_size=60,
+PIECES = (
+    *"`~>#-=*_<!/[]()&|\\\"' \t\n\r\v\f\x00\x1b\x07\x7f\x85\x9b\u2028\u2029\u202e\ud800\xe4x1.",
+    *(
+        "```",
+        "\n```\n",
+        "\n````",
+        "\n~~~\n",
+        "\n\n",
+        "\n# x\n",
+        "\n---\n",
+        "<!--",
+        "\n<div>\n",
+        "\n1. ",
+        "&lt;",
+        "![x](y)",
+    ),
 )
+
+hostile = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
 
 blocks = st.one_of(
     st.builds(Text, hostile),
@@ -86,7 +101,7 @@ def test_no_content_can_break_out_of_the_frame_that_markdown_gives_it(content: l
 @given(blocks)
 def test_what_a_tool_was_asked_and_gave_stands_in_its_fence_to_the_letter(block: Block) -> None:
     tokens = MarkdownIt("commonmark").parse(message_section(0, Message("user", (block,), created_at=0.0)))
-    fenced = [token.content for token in tokens if token.type == "fence"]
+    fenced = [token.content for token in tokens if token.type == "fence" and token.level == 0]
     match block:
         case ToolAnswer(content=content):
             assert fenced == [plain(content) + "\n"]
@@ -104,6 +119,14 @@ def test_no_title_or_prompt_can_break_out_of_the_beginning(title: str, model: st
     head = ["heading_open h1", "heading_close h1", "bullet_list_open ul", "bullet_list_close ul"]
     quoted = ["heading_open h2", "heading_close h2", "blockquote_open blockquote", "blockquote_close blockquote"]
     assert frame == (head + quoted if prompt else head)
+
+
+@given(hostile)
+def test_a_title_reads_as_it_is_whatever_its_characters_mean_in_markdown(title: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(conversation_heading(page(title)))
+    words = [child.content for child in tokens[1].children or () if child.type in {"text", "text_special"}]
+    assert len(words) == len(tokens[1].children or ())
+    assert "".join(words).strip() == (on_one_line(title) or "A conversation without a title")
 
 
 @given(hostile)
