@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from support.claude import fake_claude
 from support.server import Answer, claude_at, serving
 
@@ -14,6 +16,7 @@ def tokens(result: Answer) -> int:
     return sum(result["structuredContent"]["usage"].values())
 
 
+@pytest.mark.behaviour("conversation.budget")
 def test_a_budget_is_used_to_its_end_and_what_stands_before_the_messages_counts_once(tmp_path: Path) -> None:
     env = {"TELEMETRYFLOW_MCP_CLAUDE_BUDGET_TURN": "2000", "TELEMETRYFLOW_MCP_CLAUDE_BUDGET_CONVERSATION": "4050"}
     with fake_claude(SCRIPT) as claude, serving(tmp_path, env={**env, **claude_at(claude.base_url)}) as server:

@@ -14,6 +14,7 @@ FITS = 87_000 * 3
 """Bytes of which two fit, and three do not."""
 
 
+@pytest.mark.behaviour("conversation.too-long")
 def test_results_that_do_not_fit_are_answered_as_too_large_and_the_conversation_goes_on(tmp_path: Path) -> None:
     reads = ", ".join(["{name: read_file, input: {path: long.txt}}"] * 4)
     script = f"replies: [{{tool_use: [{reads}]}}, {{text: Well.}}, {{text: Indeed.}}]"
@@ -35,6 +36,7 @@ def test_results_that_do_not_fit_are_answered_as_too_large_and_the_conversation_
 
 
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "1"}])
+@pytest.mark.behaviour("conversation.too-long")
 def test_a_message_that_the_model_cannot_take_is_refused_and_changes_nothing(
     tmp_path: Path, key: dict[str, str]
 ) -> None:

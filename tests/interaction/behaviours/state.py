@@ -142,6 +142,16 @@ CONVERSATIONS: Sequence[Behaviour] = (
         "no message is lost or said twice, and no tool that must not is run twice.",
     ),
     Behaviour(
+        "conversation.too-long",
+        "docs/reference/conversations.md",
+        "What is longer than the model can take is refused before it is stored, and makes no conversation unusable.",
+    ),
+    Behaviour(
+        "conversation.budget",
+        "docs/reference/conversations.md",
+        "A budget is never passed: what would take more is refused before it is sent.",
+    ),
+    Behaviour(
         "conversation.cancelled",
         "MCP 2025-11-25 basic/utilities/cancellation",
         "A turn that is cancelled or takes too long keeps its message, and the conversation goes on.",
