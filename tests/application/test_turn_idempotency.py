@@ -120,6 +120,8 @@ def test_two_at_once_are_one_turn_and_both_get_its_answer(processes: int) -> Non
         world = World(silence)
         other = world if processes == 1 else World(storage=world.storage, locks=world.locks)
         first = asyncio.create_task(world.send("Hello", key="1"))
+        if other is not world:  # or the other one's Claude might be the one who is asked
+            await silence.asked.wait()
         second = asyncio.create_task(other.send("Hello", key="1"))
         await silence.asked.wait()
         assert not second.done()
