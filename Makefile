@@ -35,7 +35,7 @@ test-ci: check ## run the checks, then the longer tests (at most 25 minutes)
 		exit $$code; }
 
 soak: setup ## measure the long figures, by hand
-	$(BIN)/pytest -q -m soak
+	$(BIN)/pytest -q -m soak -o faulthandler_timeout=7200
 
 bench: setup ## measure beside other servers, by hand (Linux; ARGS=--quick for two minutes)
 	$(BIN)/python benchmarks/run.py $(ARGS)

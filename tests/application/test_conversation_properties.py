@@ -394,7 +394,7 @@ def test_whatever_happens_conversations_stay_whole() -> None:
 @pytest.mark.ci
 @pytest.mark.behaviour("conversation.survives.anywhere")
 def test_whatever_else_happens_conversations_stay_whole() -> None:
-    hold(120, 15)
+    hold(40, 12, the_same=True)
 
 
 @pytest.mark.soak
