@@ -27,14 +27,17 @@ DEADLINE = 20.0
 async def said(storage: Storage, text: str, days_ago: float) -> Conversation:
     conversation = conversation_of(text)
     await SqlConversationRepository(storage).save(conversation)
-    grow_older(storage.path, conversation, days_ago)
+    await grow_older(storage.path, conversation, days_ago)
     return conversation
 
 
-def grow_older(path: Path, conversation: Conversation, days_ago: float) -> None:
-    with closing(sqlite3.connect(path)) as database, database:
-        at = time.time() - days_ago * DAY
-        database.execute("UPDATE conversations SET updated_at = ? WHERE id = ?", (at, conversation.id))
+async def grow_older(path: Path, conversation: Conversation, days_ago: float) -> None:
+    def write() -> None:
+        with closing(sqlite3.connect(path)) as database, database:
+            at = time.time() - days_ago * DAY
+            database.execute("UPDATE conversations SET updated_at = ? WHERE id = ?", (at, conversation.id))
+
+    await asyncio.to_thread(write)  # who writes meanwhile needs the loop to come to an end
 
 
 async def until_there_are(path: Path, conversations: int) -> None:
@@ -63,7 +66,7 @@ def test_what_becomes_too_old_goes_again_and_again_and_each_time_a_line_says_so(
         await said(storage, "young", 1)
         retention = asyncio.create_task(Retention(Archive(storage, FileLocks(tmp_path)), 30, every=0.01).run())
         await until_there_are(storage.path, 2)
-        grow_older(storage.path, younger, 30.1)
+        await grow_older(storage.path, younger, 30.1)
         await until_there_are(storage.path, 1)
         await stop(retention)
         await storage.close()
