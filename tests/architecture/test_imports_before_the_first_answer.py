@@ -35,7 +35,6 @@ main(["serve"])
 """
 
 NEVER_BEFORE: Sequence[str] = (
-    "aiosqlite",
     "alembic",
     "anthropic",
     "grpc",

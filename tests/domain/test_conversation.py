@@ -215,10 +215,11 @@ def test_a_conversation_whose_process_died_while_waiting_takes_the_next_message(
 # --- commits ---
 
 
-def test_a_commit_takes_what_is_new_raises_the_fence_and_hands_the_events_over() -> None:
+def test_a_commit_takes_what_is_new_and_raises_the_fence() -> None:
     conversation = asked()
     assert (conversation.record().fence, [place for place, _ in conversation.uncommitted]) == (1, [0])
-    assert [event.name for event in conversation.mark_committed()] == ["ConversationCreated", "MessageAdded"]
+    assert [event.name for event in conversation.uncommitted_events] == ["ConversationCreated", "MessageAdded"]
+    conversation.mark_committed()
     assert (conversation.uncommitted, conversation.uncommitted_events) == ((), ())
     conversation.response_received(ANSWER)
     assert (conversation.record().fence, conversation.uncommitted) == (2, ((1, ANSWER),))

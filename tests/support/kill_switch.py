@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.tools.echo import echo_tools
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ def watch_storage() -> None:
     write = Storage.write
 
     async def watched(
-        self: Storage, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]
+        self: Storage, work: Callable[[Connection], _T], committed: Callable[[_T], object] | None = None
     ) -> _T:
         conversations = self._history is STATE and "conversations" in work.__module__  # pyright: ignore[reportPrivateUsage]
         if not conversations:

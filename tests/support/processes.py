@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -21,7 +20,7 @@ from tfo_mcp.infrastructure.persistence.locks import FileLocks
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
 _T = TypeVar("_T")
 
@@ -76,14 +75,12 @@ class _Disk(Storage):
         self.failing = 0
         """So many more accesses fail."""
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncConnection]:
+    async def read(self, work: Callable[[Connection], _T]) -> _T:
         await self._moment()
         self._access()
-        async with super().read() as connection:
-            yield connection
+        return await super().read(work)
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]) -> _T:
+    async def write(self, work: Callable[[Connection], _T], committed: Callable[[_T], object] | None = None) -> _T:
         await self._moment()
         self._access()
         written = await super().write(work, committed)

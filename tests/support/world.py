@@ -39,7 +39,6 @@ from tfo_mcp.domain.errors import (
     ClaudeNotConfigured,
     StorageUnavailable,
 )
-from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.message import Block, Message, OpaqueBlock, Text, ToolAnswer, ToolUse, Usage
@@ -174,16 +173,15 @@ class Storage(SqlConversationRepository):
         self._check()
         return await super().accept(conversation_id, principal, holder, send, created)
 
-    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
+    async def save(self, conversation: Conversation) -> None:
         self._check()
         if self.refusals:
             self.refusals -= 1
             raise StorageUnavailable("the disk was full")
-        events = await super().save(conversation)
+        await super().save(conversation)
         if self.slow is not None:
             self.slow.asked.set()
             await self.slow.over.wait()
-        return events
 
     async def withdraw(self, pending: PendingSend) -> None:
         self._check()

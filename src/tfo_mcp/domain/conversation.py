@@ -171,13 +171,11 @@ class Conversation:
         """The row to be stored, with the fence that it gets by the commit."""
         return replace(self._record, state=self.state, fence=self.fence + 1, updated_at=time.time())
 
-    def mark_committed(self) -> tuple[DomainEvent, ...]:
-        """Storage has it all; returns the events, which may now be published."""
-        events = self.uncommitted_events
+    def mark_committed(self) -> None:
+        """Storage has it all."""
         self.changes = Changes()
         self._committed = len(self._messages)
         self._change(fence=self.fence + 1)
-        return events
 
     # --- a turn --------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
 DAY = 86_400.0
 
@@ -197,12 +197,12 @@ def test_a_long_conversation_is_deleted_while_others_write(tmp_path: Path) -> No
         long = await world.said(*(f"word{number} of many" for number in range(700)))
         left: list[int] = []
 
-        async def write(connection: AsyncConnection) -> None:
-            left.append((await connection.exec_driver_sql("SELECT count(*) FROM message_texts")).scalar_one())
+        def write(connection: Connection) -> None:
+            left.append(connection.exec_driver_sql("SELECT count(*) FROM message_texts").scalar_one())
 
         deleting = asyncio.create_task(world.archive.delete(long.id, "local"))
         while not deleting.done():
-            await world.storage.write(write, lambda: None)  # gets its turn behind whoever writes now
+            await world.storage.write(write)  # gets its turn behind whoever writes now
         assert await deleting == 700
         steps = [before - after for before, after in pairwise(left)]
         assert max(steps) <= 100, steps

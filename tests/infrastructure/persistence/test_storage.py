@@ -30,7 +30,7 @@ from tfo_mcp.infrastructure.persistence.schema import tool_starts
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
 DEADLINE = 20.0
 
@@ -77,7 +77,7 @@ from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
 storage = Storage(Path("/nowhere/tfo-mcp.db"))
 SqlConversationRepository(storage), SqlSessionRepository(storage)
-print({"sqlalchemy", "alembic", "aiosqlite", "sqlite3"} & set(sys.modules))
+print({"sqlalchemy", "alembic", "sqlite3"} & set(sys.modules))
 """
     assert run_python(script).stdout == "set()\n"
 
@@ -89,8 +89,7 @@ from tfo_mcp.infrastructure.persistence.storage import Storage
 storage = Storage(Path(sys.argv[1]))
 async def main():
     await storage.open()
-    async with storage.read() as connection:
-        await connection.exec_driver_sql("SELECT 1")
+    await storage.read(lambda connection: connection.exec_driver_sql("SELECT 1").all())
     print("alembic" in sys.modules)
 asyncio.run(main())
 """
@@ -155,37 +154,48 @@ def test_folder_and_files_are_their_owners_only(tmp_path: Path) -> None:
 
 def test_every_connection_has_our_settings(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with opened(tmp_path / "tfo-mcp.db") as storage, storage.read() as one, storage.read() as other:
-            for connection in (one, other):
-                found = [
-                    (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
-                    for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-                ]
-                assert found == ["wal", 2, 1, 5000]
+        both = threading.Barrier(2, timeout=DEADLINE)
+
+        def settings(connection: Connection) -> list[object]:
+            both.wait()  # so that they are two
+            return [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            ]
+
+        async with opened(tmp_path / "tfo-mcp.db") as storage:
+            found = await asyncio.gather(storage.read(settings), storage.read(settings))
+        assert list(found) == [["wal", 2, 1, 5000]] * 2
 
     asyncio.run(scenario())
+
+
+def another_connection(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 
 
 def test_a_write_locks_before_it_reads_and_a_read_locks_nobody_out(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path / "tfo-mcp.db") as storage:
-            with closing(sqlite3.connect(storage.path, timeout=0, isolation_level=None)) as another:
-                async with storage.read() as connection:
-                    await connection.exec_driver_sql("SELECT * FROM sessions")
+            with closing(another_connection(storage.path)) as another:
+
+                def read(connection: Connection) -> None:
+                    connection.exec_driver_sql("SELECT * FROM sessions")
                     another.execute("BEGIN IMMEDIATE")
                     another.execute("ROLLBACK")
 
-                async def work(_: object) -> None:
+                def write(_: Connection) -> None:
                     with pytest.raises(sqlite3.OperationalError, match="locked"):
                         another.execute("BEGIN IMMEDIATE")
 
-                await storage.write(work, lambda: None)
+                await storage.read(read)
+                await storage.write(write)
 
     asyncio.run(scenario())
 
 
 def openings() -> int:
-    return sum(thread.name == "open storage" for thread in threading.enumerate())
+    return sum(thread.name == "storage" for thread in threading.enumerate())
 
 
 def test_all_who_ask_wait_for_one_opening_and_a_cancelled_one_takes_it_from_nobody(tmp_path: Path) -> None:
@@ -201,8 +211,7 @@ def test_all_who_ask_wait_for_one_opening_and_a_cancelled_one_takes_it_from_nobo
             assert impatient.cancelled()
             assert openings() == 1
         await asyncio.gather(*others)
-        async with storage.read() as connection:
-            await connection.exec_driver_sql("SELECT * FROM sessions")
+        await storage.read(lambda connection: connection.exec_driver_sql("SELECT * FROM sessions").all())
         await storage.close()
         with pytest.raises(StorageUnavailable, match="shutting down"):
             await storage.open()
@@ -423,12 +432,12 @@ def test_what_was_to_be_written_is_no_part_of_an_error(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path / "tfo-mcp.db") as storage:
 
-            async def work(connection: AsyncConnection) -> None:
+            def work(connection: Connection) -> None:
                 row = {"conversation_id": "conv_1", "tool_use_id": "a secret", "principal": "local", "started_at": 1.0}
-                await connection.execute(insert(tool_starts), [row])
+                connection.execute(insert(tool_starts), [row])
 
             with pytest.raises(IntegrityError) as refused:
-                await storage.write(work, lambda: None)
+                await storage.write(work)
         assert "a secret" not in str(refused.value)
 
     asyncio.run(scenario())

@@ -55,8 +55,8 @@ class ConversationRepository(Protocol):
         """The principal's conversation with all its messages, or None; `known` itself, where nothing has changed."""
         ...
 
-    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
-        """Commit row, new messages, turn, ledger and events in one transaction; returns the events.
+    async def save(self, conversation: Conversation) -> None:
+        """Commit row, new messages, turn, ledger and events in one transaction.
 
         Raises:
             ConversationBusy: the fence has moved: somebody else appended meanwhile.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tfo_mcp.application.ports import ConversationLocks
@@ -20,13 +21,10 @@ from tfo_mcp.infrastructure.persistence.search import merge_index
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import ColumnElement, Connection
 
 _CHUNK: Final = 1 << 20
-"""Characters of messages' JSON that are read in one transaction, roughly …"""
-_BUFFER: Final = 16
-"""… and messages that are beyond it at most."""
+"""Characters of messages' JSON that are read in one transaction, roughly."""
 
 _BATCH: Final = 200
 """Conversations or sessions that one statement is about."""
@@ -71,8 +69,8 @@ class Archive:
 
         columns = conversations.c
         wanted = select(columns.id).where(columns.principal == principal).order_by(columns.created_at, columns.id)
-        async with self._storage.read() as connection:
-            return [ConversationId(name) for name in (await connection.execute(wanted)).scalars()]
+        names = await self._storage.read(lambda connection: connection.execute(wanted).scalars().all())
+        return [ConversationId(name) for name in names]
 
     async def messages(
         self, conversation_id: ConversationId, *, start: int, end: int
@@ -124,8 +122,7 @@ class Archive:
             select(func.count()).where(messages.c.conversation_id.in_(these)).scalar_subquery(),
             select(func.count()).select_from(sessions).where(_ended(before)).scalar_subquery(),
         )
-        async with self._storage.read() as connection:
-            return Removed(*(await connection.execute(wanted)).one())
+        return await self._storage.read(lambda connection: Removed(*connection.execute(wanted).one()))
 
     async def purge(self, before: float) -> Removed:
         """Remove every principal's conversations that have not changed since `before`, and sessions that ended earlier.
@@ -161,13 +158,9 @@ class Archive:
         Raises:
             StorageUnavailable: the database cannot be opened or written.
         """
-        steps: list[bool] = []
-
-        async def work(connection: AsyncConnection) -> None:
-            steps.append(await merge_index(connection, first=not steps))
-
-        while not steps or steps[-1]:
-            await self._storage.write(work, lambda: None)
+        more = await self._storage.write(partial(merge_index, first=True))
+        while more:
+            more = await self._storage.write(partial(merge_index, first=False))
         for _ in range(_ATTEMPTS):
             if await self._storage.wipe(vacuum=vacuum):
                 return True
@@ -184,17 +177,19 @@ class Archive:
         mine = (messages.c.conversation_id == conversation_id) & (place >= start) & (place < end)
         size = func.length(type_coerce(messages.c.content, String)).label("size")
         wanted = select(messages, size).where(mine).order_by(place)
-        chunk: list[tuple[int, Message]] = []
-        read = 0
-        async with self._storage.read() as connection:
-            rows = await connection.stream(wanted, execution_options={"max_row_buffer": _BUFFER})
-            async for row in rows.mappings():
-                chunk.append((row["position"], message_of(row)))
-                read += row["size"]
-                if read >= _CHUNK:
-                    break
-            await rows.close()
-        return chunk
+
+        def work(connection: Connection) -> Sequence[tuple[int, Message]]:
+            chunk: list[tuple[int, Message]] = []
+            read = 0
+            with connection.execute(wanted) as rows:  # SQLite gives each when it is asked for
+                for row in rows.mappings():
+                    chunk.append((row["position"], message_of(row)))
+                    read += row["size"]
+                    if read >= _CHUNK:
+                        break
+            return chunk
+
+        return await self._storage.read(work)
 
     async def _batch(self, old: ColumnElement[bool], last: tuple[float, str]) -> Sequence[tuple[float, ConversationId]]:
         """Conversations behind `last`, in the order of their last change."""
@@ -206,49 +201,44 @@ class Archive:
         place = tuple_(columns.updated_at, columns.id)
         behind = select(columns.updated_at, columns.id).where(old, place > tuple_(*last))
         wanted = behind.order_by(columns.updated_at, columns.id).limit(_BATCH)
-        async with self._storage.read() as connection:
-            return [(updated_at, ConversationId(name)) for updated_at, name in await connection.execute(wanted)]
+        rows = await self._storage.read(lambda connection: connection.execute(wanted).all())
+        return [(updated_at, ConversationId(name)) for updated_at, name in rows]
 
     async def _delete(self, conversation_id: ConversationId, condition: ColumnElement[bool]) -> int | None:
         """Remove it, if `condition` holds when nobody else can change that any more."""
         if not await self._locks.try_acquire(conversation_id):
             raise ConversationBusy(conversation_id)
-        removed: list[int | None] = []
         try:
             abandoned = await self._abandoned_by(conversation_id)
 
-            async def work(connection: AsyncConnection) -> None:
-                if not await _is_there(connection, conversation_id, condition):
-                    removed.append(None)
-                    return
-                if not abandoned.issuperset(await _holders(connection, conversation_id)):
+            def work(connection: Connection) -> tuple[bool, int | None]:
+                """Whether it is done, and how many messages it had, if it was there."""
+                if not _is_there(connection, conversation_id, condition):
+                    return True, None
+                if not abandoned.issuperset(_holders(connection, conversation_id)):
                     raise ConversationBusy(conversation_id)
-                if await _thin_out(connection, conversation_id) < _TEXTS:
-                    removed.append(await _remove(connection, conversation_id))
+                if _thin_out(connection, conversation_id) == _TEXTS:
+                    return False, None
+                return True, _remove(connection, conversation_id)
 
-            while not removed:
-                await self._storage.write(work, lambda: None)
+            done, messages = False, None
+            while not done:
+                done, messages = await self._storage.write(work)
         finally:
             await self._locks.release(conversation_id)
-        return removed[0]
+        return messages
 
     async def _abandoned_by(self, conversation_id: str) -> frozenset[str]:
         """Processes that accepted a message for it and are dead."""
-        async with self._storage.read() as connection:
-            holders = await _holders(connection, conversation_id)
+        holders = await self._storage.read(partial(_holders, conversation_id=conversation_id))
         return frozenset([holder for holder in holders if not await self._locks.lives(holder)])
 
     async def _delete_sessions(self, before: float) -> int:
         """Of one that is alive in spite of its age the row comes back with its next change."""
-        removed = 0
-        counts: list[int] = []
-
-        async def work(connection: AsyncConnection) -> None:
-            counts.append(await _remove_sessions(connection, before))
-
-        while not counts or counts[-1] == _BATCH:
-            await self._storage.write(work, lambda: None)
-            removed += counts[-1]
+        removed, batch = 0, _BATCH
+        while batch == _BATCH:
+            batch = await self._storage.write(partial(_remove_sessions, before=before))
+            removed += batch
         return removed
 
 
@@ -261,26 +251,26 @@ def _ended(before: float) -> ColumnElement[bool]:
     return func.coalesce(sessions.c.closed_at, sessions.c.created_at) < before
 
 
-async def _is_there(connection: AsyncConnection, conversation_id: str, condition: ColumnElement[bool]) -> bool:
+def _is_there(connection: Connection, conversation_id: str, condition: ColumnElement[bool]) -> bool:
     from sqlalchemy import select
 
     from tfo_mcp.infrastructure.persistence.schema import conversations
 
     wanted = select(conversations.c.id).where(conversations.c.id == conversation_id, condition)
-    return (await connection.execute(wanted)).first() is not None
+    return connection.execute(wanted).first() is not None
 
 
-async def _holders(connection: AsyncConnection, conversation_id: str) -> Sequence[str]:
+def _holders(connection: Connection, conversation_id: str) -> Sequence[str]:
     """The processes at which somebody waits to have sent a message."""
     from sqlalchemy import select
 
     from tfo_mcp.infrastructure.persistence.schema import pending_sends
 
     wanted = select(pending_sends.c.holder).where(pending_sends.c.conversation_id == conversation_id)
-    return (await connection.execute(wanted.distinct())).scalars().all()
+    return connection.execute(wanted.distinct()).scalars().all()
 
 
-async def _thin_out(connection: AsyncConnection, conversation_id: str) -> int:
+def _thin_out(connection: Connection, conversation_id: str) -> int:
     """Take some of its texts out of the search, which is most of the work; how many, `_TEXTS` where there are more."""
     from sqlalchemy import delete, select
 
@@ -288,10 +278,10 @@ async def _thin_out(connection: AsyncConnection, conversation_id: str) -> int:
 
     columns = message_texts.c
     some = select(columns.id).where(columns.conversation_id == conversation_id).limit(_TEXTS)
-    return (await connection.execute(delete(message_texts).where(columns.id.in_(some)))).rowcount
+    return connection.execute(delete(message_texts).where(columns.id.in_(some))).rowcount
 
 
-async def _remove(connection: AsyncConnection, conversation_id: str) -> int:
+def _remove(connection: Connection, conversation_id: str) -> int:
     """Its rows in every table, those first that refer to others; how many messages there were."""
     from sqlalchemy import delete
 
@@ -300,21 +290,21 @@ async def _remove(connection: AsyncConnection, conversation_id: str) -> int:
     count = 0
     for table in reversed(metadata.sorted_tables):
         if "conversation_id" in table.c:
-            gone = await connection.execute(delete(table).where(table.c.conversation_id == conversation_id))
+            gone = connection.execute(delete(table).where(table.c.conversation_id == conversation_id))
             if table is messages:
                 count = gone.rowcount
-    await connection.execute(delete(events).where(events.c.aggregate_id == conversation_id))
-    await connection.execute(delete(conversations).where(conversations.c.id == conversation_id))
+    connection.execute(delete(events).where(events.c.aggregate_id == conversation_id))
+    connection.execute(delete(conversations).where(conversations.c.id == conversation_id))
     return count
 
 
-async def _remove_sessions(connection: AsyncConnection, before: float) -> int:
+def _remove_sessions(connection: Connection, before: float) -> int:
     """Some of those that ended, with their events; how many, `_BATCH` where there may be more."""
     from sqlalchemy import delete, select
 
     from tfo_mcp.infrastructure.persistence.schema import events, sessions
 
-    some = (await connection.execute(select(sessions.c.id).where(_ended(before)).limit(_BATCH))).scalars().all()
-    await connection.execute(delete(events).where(events.c.aggregate_id.in_(some)))
-    await connection.execute(delete(sessions).where(sessions.c.id.in_(some)))
+    some = connection.execute(select(sessions.c.id).where(_ended(before)).limit(_BATCH)).scalars().all()
+    connection.execute(delete(events).where(events.c.aggregate_id.in_(some)))
+    connection.execute(delete(sessions).where(sessions.c.id.in_(some)))
     return len(some)

@@ -15,7 +15,7 @@ from tfo_mcp.infrastructure.persistence.behind import WriteBehind
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
 _logger = logging.getLogger(__name__)
 
@@ -50,19 +50,13 @@ class SqlAuditTrail:
             StorageUnavailable: it is not committed, so it must not happen.
         """
         row = _row(intent)
-        inserted: list[int] = []
         committed: list[int] = []
-
-        async def work(connection: AsyncConnection) -> None:
-            inserted.append(await _insert(connection, row, self._max_rows))
-
         try:
-            await self._storage.write(work, lambda: committed.extend(inserted))
+            return await self._storage.write(partial(_insert, row=row, max_rows=self._max_rows), committed.append)
         except asyncio.CancelledError:
             for intent_id in committed:  # it is there, and will not happen
                 self.conclude(intent_id, "cancelled", None, 0.0)
             raise
-        return committed[0]
 
     def conclude(self, intent_id: int, outcome: Outcome, error_type: str | None, duration: float) -> None:
         """Note how it ended. Never raises, never waits."""
@@ -81,31 +75,33 @@ class SqlAuditTrail:
     async def _write_all(self) -> None:
         while self._pending:
             endings = tuple(self._pending)
-            await self._storage.write(partial(_update, endings=endings), partial(self._forget, len(endings)))
+            await self._storage.write(partial(_update, endings=endings), self._forget)
 
     def _forget(self, count: int) -> None:
         del self._pending[:count]
 
 
-async def _insert(connection: AsyncConnection, row: dict[str, Any], max_rows: int) -> int:
+def _insert(connection: Connection, *, row: dict[str, Any], max_rows: int) -> int:
     from sqlalchemy import delete, insert
 
     from tfo_mcp.infrastructure.persistence.audit_schema import intents
 
     statement = insert(intents).values(row).returning(intents.c.id)
-    intent_id = (await connection.execute(statement)).scalar_one()
-    await connection.execute(delete(intents).where(intents.c.id <= intent_id - max_rows))
+    intent_id = connection.execute(statement).scalar_one()
+    connection.execute(delete(intents).where(intents.c.id <= intent_id - max_rows))
     return intent_id
 
 
-async def _update(connection: AsyncConnection, *, endings: tuple[dict[str, Any], ...]) -> None:
+def _update(connection: Connection, *, endings: tuple[dict[str, Any], ...]) -> int:
+    """Write them; how many there were."""
     from sqlalchemy import bindparam, update
 
     from tfo_mcp.infrastructure.persistence.audit_schema import intents
 
     columns = ("outcome", "error_type", "duration", "ended_at")
     statement = update(intents).where(intents.c.id == bindparam("intent_id"))
-    await connection.execute(statement.values({name: bindparam(name) for name in columns}), endings)
+    connection.execute(statement.values({name: bindparam(name) for name in columns}), endings)
+    return len(endings)
 
 
 def _row(intent: Intent) -> dict[str, Any]:

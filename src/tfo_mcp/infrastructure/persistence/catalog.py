@@ -14,7 +14,7 @@ from tfo_mcp.infrastructure.persistence.search import said_in
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy import RowMapping, Select
+    from sqlalchemy import Connection, RowMapping, Select
 
 
 class SqlConversationCatalog:
@@ -94,16 +94,16 @@ class SqlConversationCatalog:
         from tfo_mcp.infrastructure.persistence.schema import conversations, messages
 
         one = _summaries(principal).add_columns(conversations.c.system_prompt)
-        async with self._storage.read() as connection:
-            found = await connection.execute(one.where(conversations.c.id == conversation_id))
-            row = found.mappings().one_or_none()
+
+        def work(connection: Connection) -> ConversationPage | None:
+            row = connection.execute(one.where(conversations.c.id == conversation_id)).mappings().one_or_none()
             if row is None:
                 return None
             count = row["messages"]
             first = min(start, count) if start >= 0 else max(0, count + start)  # no number is too large for SQL
             place = messages.c.position
             history = select(messages).where(messages.c.conversation_id == conversation_id, place >= first)
-            shown = await connection.execute(history.order_by(place).limit(limit))
+            shown = connection.execute(history.order_by(place).limit(limit))
             return ConversationPage(
                 summary=_summary(row),
                 system_prompt=row["system_prompt"],
@@ -111,9 +111,12 @@ class SqlConversationCatalog:
                 messages=[message_of(message) for message in shown.mappings()],
             )
 
+        return await self._storage.read(work)
+
     async def _read(self, wanted: Select[Any]) -> Sequence[ConversationSummary]:
-        async with self._storage.read() as connection:
-            return [_summary(row) for row in (await connection.execute(wanted)).mappings()]
+        return await self._storage.read(
+            lambda connection: [_summary(row) for row in connection.execute(wanted).mappings()]
+        )
 
 
 _COPIED = ("id", "model", "created_at", "updated_at", "title", "turns", "requests", "unknown_requests")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tfo_mcp.application.ports import RecordedTurn
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound
-from tfo_mcp.domain.events import DomainEvent
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.domain.turn import PendingSend, Send, Turn
 from tfo_mcp.infrastructure.persistence.conversation_rows import (
@@ -29,8 +28,7 @@ from tfo_mcp.infrastructure.persistence.search import index_messages
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Table
 
 
 class SqlConversationRepository:
@@ -47,11 +45,10 @@ class SqlConversationRepository:
         Raises:
             StorageUnavailable: the database cannot be opened or read.
         """
-        async with self._storage.read() as connection:
-            return await _load(connection, conversation_id, principal, known)
+        return await self._storage.read(lambda connection: _load(connection, conversation_id, principal, known))
 
-    async def save(self, conversation: Conversation) -> Sequence[DomainEvent]:
-        """Commit row, new messages, turn, ledger and events in one transaction; returns the events.
+    async def save(self, conversation: Conversation) -> None:
+        """Commit row, new messages, turn, ledger and events in one transaction.
 
         The conversation must not change meanwhile. Whatever happens, cancellation included, it counts as
         committed if and only if the database has it.
@@ -61,10 +58,10 @@ class SqlConversationRepository:
             StorageUnavailable: the database cannot be opened or written.
         """
 
-        async def work(connection: AsyncConnection) -> None:
-            await _append(connection, conversation)
+        def work(connection: Connection) -> None:
+            _append(connection, conversation)
 
-        return await self._storage.write(work, conversation.mark_committed)
+        await self._storage.write(work, lambda _: conversation.mark_committed())
 
     async def accept(
         self, conversation_id: ConversationId, principal: str, holder: str, send: Send, created: Conversation | None
@@ -78,23 +75,18 @@ class SqlConversationRepository:
             ConversationNotFound: it was deleted; nothing is accepted.
             StorageUnavailable: the database cannot be opened or written; nothing is accepted.
         """
-        found: list[PendingSend | RecordedTurn] = []
-        appended: list[Conversation | None] = []
 
-        async def work(connection: AsyncConnection) -> None:
-            known = await _by_key(connection, principal, send.idempotency_key)
-            if known is None:
-                if created is not None:
-                    await _append(connection, created)
-                known = await _wait_in_line(connection, conversation_id, principal, holder, send)
-                appended.append(created)
-            found.append(known)
+        def work(connection: Connection) -> PendingSend | RecordedTurn:
+            known = _by_key(connection, principal, send.idempotency_key)
+            if known is not None:
+                return known
+            if created is not None:
+                _append(connection, created)
+            return _wait_in_line(connection, conversation_id, principal, holder, send)
 
-        def committed() -> PendingSend | RecordedTurn:
-            for conversation in appended:
-                if conversation is not None:
-                    conversation.mark_committed()
-            return found[0]
+        def committed(found: PendingSend | RecordedTurn) -> None:
+            if created is not None and found.conversation_id == created.id:
+                created.mark_committed()
 
         return await self._storage.write(work, committed)
 
@@ -114,10 +106,13 @@ class SqlConversationRepository:
 
         columns = pending_sends.c
         until_it = (columns.conversation_id == pending.conversation_id) & (columns.id <= pending.id)
-        async with self._storage.read() as connection:
-            rows = await connection.execute(select(pending_sends).where(until_it).order_by(columns.id))
+
+        def work(connection: Connection) -> tuple[Conversation | None, Sequence[PendingSend]]:
+            rows = connection.execute(select(pending_sends).where(until_it).order_by(columns.id))
             line = [pending_of(row) for row in rows.mappings()]
-            return await _load(connection, pending.conversation_id, pending.principal, known), line
+            return _load(connection, pending.conversation_id, pending.principal, known), line
+
+        return await self._storage.read(work)
 
     async def adopt(self, pending: PendingSend, holder: str) -> bool:
         """Let another process wait with `pending`, whose holder is dead; whether it was still there to be taken.
@@ -129,16 +124,10 @@ class SqlConversationRepository:
 
         from tfo_mcp.infrastructure.persistence.schema import pending_sends
 
-        adopted: list[bool] = []
         columns = pending_sends.c
         same = (columns.id == pending.id) & (columns.holder == pending.holder)
-
-        async def work(connection: AsyncConnection) -> None:
-            moved = await connection.execute(update(pending_sends).where(same).values(holder=holder))
-            adopted.append(moved.rowcount == 1)
-
-        await self._storage.write(work, lambda: None)
-        return adopted[0]
+        adopting = update(pending_sends).where(same).values(holder=holder)
+        return await self._storage.write(lambda connection: connection.execute(adopting).rowcount == 1)
 
     async def withdraw(self, pending: PendingSend) -> None:
         """Forget a send that is no turn yet, and the conversation that it was to begin, where it is empty.
@@ -146,11 +135,7 @@ class SqlConversationRepository:
         Raises:
             StorageUnavailable: the database cannot be opened or written; it stays, and is delivered with the next.
         """
-
-        async def work(connection: AsyncConnection) -> None:
-            await _forget(connection, pending)
-
-        await self._storage.write(work, lambda: None)
+        await self._storage.write(lambda connection: _forget(connection, pending))
 
     async def turn(self, conversation_id: ConversationId, number: int) -> tuple[Turn, int | None] | None:
         """One turn, and the position where the next one begins; None for the latter where it is the last.
@@ -166,8 +151,8 @@ class SqlConversationRepository:
         wanted = select(turns).where(
             columns.conversation_id == conversation_id, columns.number.in_((number, number + 1))
         )
-        async with self._storage.read() as connection:
-            rows = (await connection.execute(wanted.order_by(columns.number))).mappings().all()
+        in_order = wanted.order_by(columns.number)
+        rows = await self._storage.read(lambda connection: connection.execute(in_order).mappings().all())
         if not rows or rows[0]["number"] != number:
             return None
         return turn_of(rows[0]), rows[1]["first_position"] if len(rows) > 1 else None
@@ -183,8 +168,7 @@ class SqlConversationRepository:
         from tfo_mcp.infrastructure.persistence.schema import tool_starts
 
         wanted = select(tool_starts.c.tool_use_id).where(tool_starts.c.conversation_id == conversation_id)
-        async with self._storage.read() as connection:
-            return frozenset((await connection.execute(wanted)).scalars())
+        return await self._storage.read(lambda connection: frozenset(connection.execute(wanted).scalars()))
 
     async def tokens_since(self, principal: str, since: float) -> int:
         """What the principal's requests to Claude took that were sent at `since` or later, as far as it is known.
@@ -200,38 +184,37 @@ class SqlConversationRepository:
         parts = (columns.input_tokens, columns.output_tokens, columns.cache_read_tokens, columns.cache_write_tokens)
         total = sum((func.coalesce(func.sum(part), 0) for part in parts[1:]), func.coalesce(func.sum(parts[0]), 0))
         wanted = select(total).where(columns.principal == principal, columns.started_at >= since)
-        async with self._storage.read() as connection:
-            return int((await connection.execute(wanted)).scalar_one())
+        return await self._storage.read(lambda connection: int(connection.execute(wanted).scalar_one()))
 
 
-async def _load(
-    connection: AsyncConnection, conversation_id: str, principal: str, known: Conversation | None
+def _load(
+    connection: Connection, conversation_id: str, principal: str, known: Conversation | None
 ) -> Conversation | None:
     from sqlalchemy import select
 
     from tfo_mcp.infrastructure.persistence.schema import claude_requests, conversations, messages, turns
 
     wanted = select(conversations).where(conversations.c.id == conversation_id, conversations.c.principal == principal)
-    row = (await connection.execute(wanted)).mappings().one_or_none()
+    row = connection.execute(wanted).mappings().one_or_none()
     if row is None:
         return None
     record = record_of(row)
     if known is not None and known.fence == record.fence and known.is_committed:
         return known
     history = select(messages).where(messages.c.conversation_id == conversation_id).order_by(messages.c.position)
-    said = [message_of(message) for message in (await connection.execute(history)).mappings()]
+    said = [message_of(message) for message in connection.execute(history).mappings()]
     turn = call = None
     if record.turns:
         last = select(turns).where(turns.c.conversation_id == conversation_id, turns.c.number == record.turns)
-        turn = turn_of((await connection.execute(last)).mappings().one())
+        turn = turn_of(connection.execute(last).mappings().one())
     if record.open_request is not None:
         ledger = claude_requests.c
         sent = (ledger.conversation_id == conversation_id) & (ledger.number == record.open_request)
-        call = open_call_of((await connection.execute(select(claude_requests).where(sent))).mappings().one())
+        call = open_call_of(connection.execute(select(claude_requests).where(sent)).mappings().one())
     return Conversation(record, said, turn, call)
 
 
-async def _append(connection: AsyncConnection, conversation: Conversation) -> None:
+def _append(connection: Connection, conversation: Conversation) -> None:
     from sqlalchemy import insert, update
     from sqlalchemy.exc import IntegrityError
 
@@ -240,11 +223,11 @@ async def _append(connection: AsyncConnection, conversation: Conversation) -> No
     row = conversation_row(conversation.record())
     try:
         if conversation.fence == 0:
-            await connection.execute(insert(conversations), row)
+            connection.execute(insert(conversations), row)
         else:
             mine = (conversations.c.id == conversation.id) & (conversations.c.principal == conversation.principal)
             unmoved = conversations.c.fence == conversation.fence
-            moved = await connection.execute(update(conversations).where(mine, unmoved), row)
+            moved = connection.execute(update(conversations).where(mine, unmoved), row)
             if moved.rowcount == 0:
                 raise ConversationBusy(conversation.id)
         if conversation.uncommitted:
@@ -252,35 +235,35 @@ async def _append(connection: AsyncConnection, conversation: Conversation) -> No
                 message_row(conversation.id, conversation.principal, position, message)
                 for position, message in conversation.uncommitted
             ]
-            await connection.execute(insert(messages), added)
-            await index_messages(connection, conversation.id, conversation.principal, conversation.uncommitted)
-        await _append_changes(connection, conversation)
+            connection.execute(insert(messages), added)
+            index_messages(connection, conversation.id, conversation.principal, conversation.uncommitted)
+        _append_changes(connection, conversation)
     except IntegrityError as error:  # the row, or a message at that position, is there already
         raise ConversationBusy(conversation.id) from error
     if conversation.uncommitted_events:
-        await connection.execute(insert(events), [event_row(event) for event in conversation.uncommitted_events])
+        connection.execute(insert(events), [event_row(event) for event in conversation.uncommitted_events])
 
 
-async def _append_changes(connection: AsyncConnection, conversation: Conversation) -> None:
+def _append_changes(connection: Connection, conversation: Conversation) -> None:
     from sqlalchemy import delete, insert
 
     from tfo_mcp.infrastructure.persistence.schema import claude_requests, pending_sends, tool_starts, turns
 
     changes, principal = conversation.changes, conversation.principal
     if changes.turn and conversation.turn is not None:
-        await _put(connection, turns, turn_row(conversation.id, principal, conversation.turn), new=changes.turn_is_new)
+        _put(connection, turns, turn_row(conversation.id, principal, conversation.turn), new=changes.turn_is_new)
     for call in changes.calls.values():
         row = call_row(conversation.id, principal, call)
-        await _put(connection, claude_requests, row, new=call.outcome is None)
+        _put(connection, claude_requests, row, new=call.outcome is None)
     if changes.begun_sends:
-        await connection.execute(delete(pending_sends).where(pending_sends.c.id.in_(changes.begun_sends)))
+        connection.execute(delete(pending_sends).where(pending_sends.c.id.in_(changes.begun_sends)))
     if changes.begun_tools:
         common = {"conversation_id": conversation.id, "principal": principal, "started_at": time.time()}
         begun = [{**common, "tool_use_id": tool_use_id} for tool_use_id in changes.begun_tools]
-        await connection.execute(insert(tool_starts), begun)
+        connection.execute(insert(tool_starts), begun)
 
 
-async def _put(connection: AsyncConnection, table: Table, row: dict[str, Any], *, new: bool) -> None:
+def _put(connection: Connection, table: Table, row: dict[str, Any], *, new: bool) -> None:
     """Insert `row`, or bring the one that has its number up to it; in words that every database has.
 
     One that is new may have been changed before it was stored.
@@ -288,11 +271,11 @@ async def _put(connection: AsyncConnection, table: Table, row: dict[str, Any], *
     from sqlalchemy import insert, update
 
     same = (table.c.conversation_id == row["conversation_id"]) & (table.c.number == row["number"])
-    if new or (await connection.execute(update(table).where(same), row)).rowcount == 0:
-        await connection.execute(insert(table), row)
+    if new or connection.execute(update(table).where(same), row).rowcount == 0:
+        connection.execute(insert(table), row)
 
 
-async def _by_key(connection: AsyncConnection, principal: str, key: str | None) -> PendingSend | RecordedTurn | None:
+def _by_key(connection: Connection, principal: str, key: str | None) -> PendingSend | RecordedTurn | None:
     from sqlalchemy import select
 
     from tfo_mcp.infrastructure.persistence.schema import pending_sends, turns
@@ -300,18 +283,18 @@ async def _by_key(connection: AsyncConnection, principal: str, key: str | None) 
     if key is None:
         return None
     wanted = select(turns).where(turns.c.principal == principal, turns.c.idempotency_key == key)
-    row = (await connection.execute(wanted)).mappings().one_or_none()
+    row = connection.execute(wanted).mappings().one_or_none()
     if row is not None:
         return RecordedTurn(ConversationId(row["conversation_id"]), row["number"], row["fingerprint"])
     waiting = select(pending_sends).where(
         pending_sends.c.principal == principal, pending_sends.c.idempotency_key == key
     )
-    row = (await connection.execute(waiting)).mappings().one_or_none()
+    row = connection.execute(waiting).mappings().one_or_none()
     return None if row is None else pending_of(row)
 
 
-async def _wait_in_line(
-    connection: AsyncConnection, conversation_id: ConversationId, principal: str, holder: str, send: Send
+def _wait_in_line(
+    connection: Connection, conversation_id: ConversationId, principal: str, holder: str, send: Send
 ) -> PendingSend:
     from sqlalchemy import insert
     from sqlalchemy.exc import IntegrityError
@@ -320,7 +303,7 @@ async def _wait_in_line(
 
     row = {**pending_row(conversation_id, principal, holder, send), "accepted_at": time.time()}
     try:
-        added = await connection.execute(insert(pending_sends).values(row))
+        added = connection.execute(insert(pending_sends).values(row))
     except IntegrityError as error:  # the conversation was deleted meanwhile: nothing else can be in the way
         raise ConversationNotFound(conversation_id) from error
     key = added.inserted_primary_key
@@ -328,16 +311,16 @@ async def _wait_in_line(
     return PendingSend(id=key[0], conversation_id=conversation_id, principal=principal, holder=holder, send=send)
 
 
-async def _forget(connection: AsyncConnection, pending: PendingSend) -> None:
+def _forget(connection: Connection, pending: PendingSend) -> None:
     from sqlalchemy import delete, exists, select
 
     from tfo_mcp.infrastructure.persistence.schema import conversations, events, messages, pending_sends
 
-    await connection.execute(delete(pending_sends).where(pending_sends.c.id == pending.id))
+    connection.execute(delete(pending_sends).where(pending_sends.c.id == pending.id))
     mine = conversations.c.id == pending.conversation_id
     said = exists().where(messages.c.conversation_id == conversations.c.id)
     waiting = exists().where(pending_sends.c.conversation_id == conversations.c.id)
     empty = select(conversations.c.id).where(mine, ~said, ~waiting)
-    if (await connection.execute(empty)).first() is not None:
-        await connection.execute(delete(events).where(events.c.aggregate_id == pending.conversation_id))
-        await connection.execute(delete(conversations).where(mine))
+    if connection.execute(empty).first() is not None:
+        connection.execute(delete(events).where(events.c.aggregate_id == pending.conversation_id))
+        connection.execute(delete(conversations).where(mine))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.domain.conversation_record import ConversationState
@@ -17,8 +18,7 @@ from tfo_mcp.infrastructure.persistence.rows import event_row
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy import RowMapping, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, RowMapping, Table
 
 
 class SqlConversationForks:
@@ -44,29 +44,21 @@ class SqlConversationForks:
             MessageNotFound: there is no message at `last`; nothing is stored.
             StorageUnavailable: the database cannot be opened or written; nothing is stored.
         """
-        made: list[Fork] = []
-
-        async def work(connection: AsyncConnection) -> None:
-            made.append(await _copy(connection, conversation_id, principal, last))
-
-        def tell() -> Fork:
-            committed(made[0].events)
-            return made[0]
-
-        return await self._storage.write(work, tell)
+        work = partial(_copy, conversation_id=conversation_id, principal=principal, last=last)
+        return await self._storage.write(work, lambda fork: committed(fork.events))
 
 
-async def _copy(connection: AsyncConnection, conversation_id: str, principal: str, last: int | None) -> Fork:
+def _copy(connection: Connection, *, conversation_id: str, principal: str, last: int | None) -> Fork:
     from sqlalchemy import insert, select
 
     from tfo_mcp.infrastructure.persistence.schema import conversations, events, message_texts, messages
 
     mine = (conversations.c.id == conversation_id) & (conversations.c.principal == principal)
-    origin = (await connection.execute(select(conversations).where(mine))).mappings().one_or_none()
+    origin = connection.execute(select(conversations).where(mine)).mappings().one_or_none()
     if origin is None:
         raise ConversationNotFound(conversation_id)
-    cut = await _cut(connection, conversation_id, last)
-    answers = closing_answers(await _ending(connection, conversation_id, cut))
+    cut = _cut(connection, conversation_id, last)
+    answers = closing_answers(_ending(connection, conversation_id, cut))
     fork = Fork(
         id=new_conversation_id(),
         principal=principal,
@@ -76,24 +68,24 @@ async def _copy(connection: AsyncConnection, conversation_id: str, principal: st
         messages=cut + (1 if answers is None else 2),
         created_at=time.time(),
     )
-    await connection.execute(insert(conversations).values(_row(origin, fork)))
+    connection.execute(insert(conversations).values(_row(origin, fork)))
     uncounted = {column.name: None for column in messages.c if column.name.endswith("_tokens")}
-    await _copy_rows(connection, messages, fork, {"conversation_id": fork.id, **uncounted})
-    await _copy_rows(connection, message_texts, fork, {"conversation_id": fork.id}, own=("id",))
+    _copy_rows(connection, messages, fork, {"conversation_id": fork.id, **uncounted})
+    _copy_rows(connection, message_texts, fork, {"conversation_id": fork.id}, own=("id",))
     if answers is not None:
-        await connection.execute(insert(messages).values(message_row(fork.id, principal, cut + 1, answers)))
-    await connection.execute(insert(events), [event_row(event) for event in fork.events])
+        connection.execute(insert(messages).values(message_row(fork.id, principal, cut + 1, answers)))
+    connection.execute(insert(events), [event_row(event) for event in fork.events])
     return fork
 
 
-async def _cut(connection: AsyncConnection, conversation_id: str, last: int | None) -> int:
+def _cut(connection: Connection, conversation_id: str, last: int | None) -> int:
     """The position of the last message to be taken over."""
     from sqlalchemy import func, select
 
     from tfo_mcp.infrastructure.persistence.schema import messages
 
     ends = select(func.max(messages.c.position)).where(messages.c.conversation_id == conversation_id)
-    end = (await connection.execute(ends)).scalar()
+    end = connection.execute(ends).scalar()
     count = 0 if end is None else end + 1
     cut = max(0, count - 1) if last is None else last
     if not 0 <= cut < count:
@@ -101,7 +93,7 @@ async def _cut(connection: AsyncConnection, conversation_id: str, last: int | No
     return cut
 
 
-async def _ending(connection: AsyncConnection, conversation_id: str, cut: int) -> Sequence[Message]:
+def _ending(connection: Connection, conversation_id: str, cut: int) -> Sequence[Message]:
     """The messages from the assistant's last one up to the cut; none where the assistant has not spoken yet."""
     from sqlalchemy import func, select
 
@@ -109,9 +101,7 @@ async def _ending(connection: AsyncConnection, conversation_id: str, cut: int) -
 
     kept = (messages.c.conversation_id == conversation_id) & (messages.c.position <= cut)
     spoke = select(func.max(messages.c.position)).where(kept, messages.c.role == "assistant").scalar_subquery()
-    rows = await connection.execute(
-        select(messages).where(kept, messages.c.position >= spoke).order_by(messages.c.position)
-    )
+    rows = connection.execute(select(messages).where(kept, messages.c.position >= spoke).order_by(messages.c.position))
     return [message_of(row) for row in rows.mappings()]
 
 
@@ -133,8 +123,8 @@ def _row(origin: RowMapping, fork: Fork) -> dict[str, Any]:
     }
 
 
-async def _copy_rows(
-    connection: AsyncConnection, table: Table, fork: Fork, instead: dict[str, Any], own: Sequence[str] = ()
+def _copy_rows(
+    connection: Connection, table: Table, fork: Fork, instead: dict[str, Any], own: Sequence[str] = ()
 ) -> None:
     """The origin's rows up to the cut once more, with the values of `instead`; columns of `own` are made anew."""
     from sqlalchemy import insert, literal, select
@@ -142,4 +132,4 @@ async def _copy_rows(
     names = [column.name for column in table.c if column.name not in own]
     values = [literal(instead[name], table.c[name].type) if name in instead else table.c[name] for name in names]
     rows = select(*values).where(table.c.conversation_id == fork.forked_from, table.c.position <= fork.forked_at)
-    await connection.execute(insert(table).from_select(names, rows))
+    connection.execute(insert(table).from_select(names, rows))

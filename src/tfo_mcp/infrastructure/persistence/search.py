@@ -15,8 +15,7 @@ from tfo_mcp.domain.catalog import spoken, title_of, words_of
 from tfo_mcp.domain.message import Message
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import ColumnElement, Connection, Table
 
 FTS_TABLE: Final = "messages_fts"
 
@@ -33,8 +32,8 @@ def searchable(message: Message) -> str:
     return _spaced(spoken(message.content)).strip()
 
 
-async def index_messages(
-    connection: AsyncConnection, conversation_id: str, principal: str, added: Sequence[tuple[int, Message]]
+def index_messages(
+    connection: Connection, conversation_id: str, principal: str, added: Sequence[tuple[int, Message]]
 ) -> None:
     """Make messages found, (position, message) each, and the first one the title; in the append's transaction."""
     from sqlalchemy import insert, update
@@ -44,14 +43,14 @@ async def index_messages(
     common = {"conversation_id": conversation_id, "principal": principal}
     texts = [{**common, "position": position, "text": searchable(message)} for position, message in added]
     if found := [row for row in texts if row["text"]]:
-        await connection.execute(insert(message_texts), found)
+        connection.execute(insert(message_texts), found)
     for position, message in added:
         if position == 0:
             mine = conversations.c.id == conversation_id
-            await connection.execute(update(conversations).where(mine).values(title=title_of(message)))
+            connection.execute(update(conversations).where(mine).values(title=title_of(message)))
 
 
-async def merge_index(connection: AsyncConnection, *, first: bool) -> bool:
+def merge_index(connection: Connection, *, first: bool) -> bool:
     """One step of writing the index anew without the words of deleted texts, which it only notes; whether one follows.
 
     The index is made of parts, and a deleted text's words stay in theirs until that is merged with the others. A step
@@ -59,11 +58,11 @@ async def merge_index(connection: AsyncConnection, *, first: bool) -> bool:
     """
     if connection.dialect.name != "sqlite":
         return False
-    sqlite = (await connection.get_raw_connection()).driver_connection
+    sqlite = connection.connection.driver_connection
     assert sqlite is not None  # noqa: S101  # it was just asked for
     before = sqlite.total_changes
     pages = -_MERGED_PAGES if first else _MERGED_PAGES
-    await connection.exec_driver_sql(f"INSERT INTO {FTS_TABLE} ({FTS_TABLE}, rank) VALUES ('merge', {pages})")  # noqa: S608  # names from above
+    connection.exec_driver_sql(f"INSERT INTO {FTS_TABLE} ({FTS_TABLE}, rank) VALUES ('merge', {pages})")  # noqa: S608  # names from above
     return sqlite.total_changes - before >= 2  # noqa: PLR2004  # SQLite's documented sign that it did something
 
 

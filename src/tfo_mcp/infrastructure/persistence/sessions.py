@@ -16,7 +16,7 @@ from tfo_mcp.infrastructure.persistence.rows import event_row
 from tfo_mcp.infrastructure.persistence.storage import Storage
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +74,10 @@ class SqlSessionRepository:
     async def _write_oldest(self) -> None:
         session_id, pending = next(iter(self._pending.items()))
         row, events = pending.row, tuple(pending.events)
-        written = partial(self._forget, session_id, pending, row, len(events))
+
+        def written(_: None = None) -> None:
+            self._forget(session_id, pending, row, len(events))
+
         try:
             await self._storage.write(partial(_write, row=row, events=events), written)
         except StorageUnavailable:
@@ -90,20 +93,20 @@ class SqlSessionRepository:
             del self._pending[session_id]
 
 
-async def _write(connection: AsyncConnection, *, row: dict[str, Any], events: Sequence[DomainEvent]) -> None:
+def _write(connection: Connection, *, row: dict[str, Any], events: Sequence[DomainEvent]) -> None:
     from sqlalchemy import insert, select, update
 
     from tfo_mcp.infrastructure.persistence.schema import events as events_table
     from tfo_mcp.infrastructure.persistence.schema import sessions
 
     this = sessions.c.id == row["id"]
-    stored = (await connection.execute(select(sessions.c.version).where(this))).scalar()
+    stored = connection.execute(select(sessions.c.version).where(this)).scalar()
     if stored is None:
-        await connection.execute(insert(sessions).values(row))
+        connection.execute(insert(sessions).values(row))
     elif stored < row["version"]:
-        await connection.execute(update(sessions).where(this).values(row))
+        connection.execute(update(sessions).where(this).values(row))
     if events:
-        await connection.execute(insert(events_table), [event_row(event) for event in events])
+        connection.execute(insert(events_table), [event_row(event) for event in events])
 
 
 def _row(session: Session) -> dict[str, Any]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.infrastructure.persistence.file_lock import try_lock
@@ -24,15 +23,14 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
+_T = TypeVar("_T")
+
 _BUSY_TIMEOUT = 5.0
 _LOCK_TIMEOUT = 10.0
 """Seconds to wait for another process: for its transaction, and for its migrations."""
 
 _WIPE_TIMEOUT = 0.25
 """Seconds to wait for those who read, and nobody can write meanwhile."""
-
-_CONNECTIONS = 4
-"""Connections at most, each with a thread: only one of them writes at a time, the others read."""
 
 _WHY = {
     sqlite3.SQLITE_BUSY: f"another program has kept it locked for {_BUSY_TIMEOUT:g} seconds",
@@ -55,44 +53,54 @@ class Database:
             served in order, while those that poll for its lock can starve one another.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, connections: int) -> None:
         self._path = path
         self._file = _identity(path)
-        self._engine = create_async_engine(
-            _url("sqlite+aiosqlite", path),
-            connect_args=_CONNECT_ARGS,
-            pool_size=_CONNECTIONS,
+        self._engine = create_engine(
+            _url(path),
+            # One thread after the other uses a connection, never two at once.
+            connect_args={**_CONNECT_ARGS, "check_same_thread": False},
+            poolclass=QueuePool,
+            pool_size=connections,
             max_overflow=0,
             hide_parameters=True,  # what was said is no part of an error, which the log gets
         )
-        _set_up(self._engine.sync_engine)
+        _set_up(self._engine)
         self._writer = self._engine.execution_options(immediate=True)
+        self._giving_back = threading.Lock()
+        self._closed = False
         self.turn = asyncio.Lock()
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncConnection]:
-        """A transaction that sees one state of the database.
+    def read(self, work: Callable[[Connection], _T]) -> _T:
+        """What `work` returns, in a transaction that sees one state of the database. Blocks.
 
         Raises:
             StorageUnavailable: the database could not be read.
         """
-        with _translated(self._path):
-            async with self._engine.connect() as connection:
-                self._check_in_place()
-                yield connection
+        with _translated(self._path), self._connection(self._engine) as connection:
+            return work(connection)
 
-    @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncConnection]:
-        """A transaction that is committed at the end of the block, or rolled back if it raises.
+    def write(self, work: Callable[[Connection], _T]) -> _T:
+        """What `work` returns, in a transaction that is then committed, or rolled back if it raises. Blocks.
 
         Raises:
             StorageUnavailable: the database could not be written; nothing of the transaction is there.
             IntegrityError: a row was there already.
         """
-        with _translated(self._path):
-            async with self._writer.begin() as connection:
-                self._check_in_place()
-                yield connection
+        with _translated(self._path), self._connection(self._writer) as connection, connection.begin():
+            return work(connection)
+
+    @contextmanager
+    def _connection(self, engine: Engine) -> Generator[Connection]:
+        connection = engine.connect()
+        try:
+            self._check_in_place()
+            yield connection
+        finally:
+            with self._giving_back:
+                if self._closed:
+                    connection.detach()  # nobody would close it in the pool
+                connection.close()
 
     def wipe(self, *, vacuum: bool) -> bool:
         """Empty the write-ahead log; whether nobody who reads needs it still. Blocks.
@@ -121,9 +129,11 @@ class Database:
                 "open; put it back, or start tfo-mcp again"
             )
 
-    async def close(self) -> None:
-        """Close the connections that nobody uses; the others close when they are given back."""
-        await self._engine.dispose()
+    def close(self) -> None:
+        """Close the connections that nobody uses; the others close when they are given back. Blocks."""
+        with self._giving_back:
+            self._closed = True
+            self._engine.dispose()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -135,8 +145,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def open_database(path: Path, history: History) -> Database:
+def open_database(path: Path, history: History, *, connections: int) -> Database:
     """Create the file and bring its schema to the head of `history` as far as needed, then open it. Blocks.
+
+    `connections` is how many threads may use it at once.
 
     Raises:
         StorageUnavailable: one sentence that says why not.
@@ -145,14 +157,14 @@ def open_database(path: Path, history: History) -> Database:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(path.with_name(path.name + ".lock")), _translated(path):
             _create(path)
-            engine = create_engine(_url("sqlite", path), connect_args=_CONNECT_ARGS, poolclass=NullPool)
+            engine = create_engine(_url(path), connect_args=_CONNECT_ARGS, poolclass=NullPool)
             _set_up(engine)
             # A write transaction even where nothing is to be migrated: who may not write learns it now.
             with engine.execution_options(immediate=True).begin() as connection:
                 _migrate(connection, path, history)
     except OSError as error:
         raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {error.strerror}") from error
-    return Database(path)
+    return Database(path, connections=connections)
 
 
 def check_database(path: Path, history: History) -> None:
@@ -229,9 +241,9 @@ def _locked(path: Path) -> Generator[None]:
 _CONNECT_ARGS = {"timeout": _BUSY_TIMEOUT, "isolation_level": None}
 
 
-def _url(driver: str, path: Path) -> URL:
+def _url(path: Path) -> URL:
     """A URL that opens an existing file only: who creates it is `_create`."""
-    return URL.create(driver, database=path.as_uri(), query={"mode": "rw", "uri": "true"})
+    return URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
 def _set_up(engine: Engine) -> None:
@@ -259,8 +271,6 @@ def _translated(path: Path) -> Generator[None]:
         yield
     except IntegrityError:
         raise
-    except PoolTimeout as error:
-        raise StorageUnavailable(f"the database {str(path)!r} is too busy") from error
     except DatabaseError as error:
         raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {_why(error.orig)}") from error
 

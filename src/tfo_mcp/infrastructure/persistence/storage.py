@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -21,9 +19,10 @@ from typing import TYPE_CHECKING, TypeVar
 from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
 from tfo_mcp.infrastructure.persistence.migrations import STATE, History
+from tfo_mcp.infrastructure.persistence.threads import Threads
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from tfo_mcp.infrastructure.persistence.sqlite import Database
 
@@ -33,6 +32,9 @@ _T = TypeVar("_T")
 
 _RETRY_AFTER = 1.0
 """Seconds in which a failed opening is not tried again: whoever asks is told the same."""
+
+_CONNECTIONS = 4
+"""Connections at most, each used by one thread at a time: only one of them writes, the others read."""
 
 _PROBE_TIMEOUT = 2.0
 """Seconds that storage has to show that it takes writes."""
@@ -60,6 +62,7 @@ class Storage:
         self._problem: str | None = None
         self._retry_at = 0.0
         self._closed = False
+        self._threads = Threads("storage", _CONNECTIONS)
         self._last_failure: tuple[float, str] | None = None
         self._write_failed = False
         self._probe: asyncio.Task[str | None] | None = None
@@ -80,25 +83,25 @@ class Storage:
         self._closed = True
         database, self._database = self._database, None
         if database is not None:
-            await database.close()
+            await self._close(database)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncConnection]:
-        """A read transaction; it sees one state of the database.
+    async def read(self, work: Callable[[Connection], _T]) -> _T:
+        """What `work` returns, in a read transaction; it sees one state of the database, from a thread.
+
+        To be cancelled here stops the wait.
 
         Raises:
             StorageUnavailable: the database cannot be opened or read.
         """
         database = await self._opened()
         with self._noted():
-            async with database.read() as connection:
-                yield connection
+            return await self._threads.run(partial(database.read, work))
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]) -> _T:
-        """Run `work` in a write transaction of its own; returns what `committed` returns.
+    async def write(self, work: Callable[[Connection], _T], committed: Callable[[_T], object] | None = None) -> _T:
+        """What `work` returns, in a write transaction of its own, from a thread.
 
-        `committed` runs if and only if the transaction is committed, before anything else can. For that,
-        a cancellation that comes before the transaction stops it, and one that comes during it is raised
+        `committed` gets it too, if and only if the transaction is committed, and before anything else can. For
+        that, a cancellation that comes before the transaction stops it, and one that comes during it is raised
         at its end.
 
         Raises:
@@ -128,15 +131,16 @@ class Storage:
         database = await self._opened()
         async with database.turn:
             with self._noted(writing=True):
-                return await _in_thread(partial(database.wipe, vacuum=vacuum))
+                return await self._threads.run(partial(database.wipe, vacuum=vacuum))
 
     async def _transact(
-        self, database: Database, work: Callable[[AsyncConnection], Awaitable[None]], committed: Callable[[], _T]
+        self, database: Database, work: Callable[[Connection], _T], committed: Callable[[_T], object] | None
     ) -> _T:
         with self._noted(writing=True):
-            async with database.write() as connection:
-                await work(connection)
-        return committed()
+            result = await self._threads.run(partial(database.write, work))
+        if committed is not None:
+            committed(result)
+        return result
 
     @contextmanager
     def _noted(self, *, writing: bool = False) -> Generator[None]:
@@ -177,9 +181,8 @@ class Storage:
         """Why not, or None."""
         try:
             database = await self._opened()
-            async with database.turn, database.write() as connection:
-                # The value that it has: nothing changes, and yet the disk has to take it.
-                await connection.exec_driver_sql("PRAGMA user_version = 0")
+            async with database.turn:
+                await self._threads.run(partial(database.write, _write_what_is_there))
             return None
         except StorageUnavailable as error:
             return str(error)
@@ -206,10 +209,10 @@ class Storage:
     async def _open(self) -> None:
         """One attempt. It tells its outcome by the attributes, because there may be nobody left to raise to."""
         try:
-            database = await _in_thread(self._import_and_open)
+            database = await self._threads.run(self._import_and_open)
             self._problem = None
             if self._closed:
-                await database.close()
+                await self._close(database)
             else:
                 self._database = database
         except StorageUnavailable as error:
@@ -226,10 +229,14 @@ class Storage:
         self._last_failure = time.time(), problem
         self._retry_at = time.monotonic() + _RETRY_AFTER
 
+    async def _close(self, database: Database) -> None:
+        await self._threads.run(database.close)
+        self._threads.close()
+
     def _import_and_open(self) -> Database:
         from tfo_mcp.infrastructure.persistence.sqlite import open_database
 
-        return open_database(self.path, self._history)
+        return open_database(self.path, self._history, connections=_CONNECTIONS)
 
 
 def check_storage(path: Path, history: History = STATE) -> None:
@@ -249,16 +256,6 @@ def check_storage(path: Path, history: History = STATE) -> None:
         check_database(path.absolute(), history)
 
 
-async def _in_thread(function: Callable[[], _T]) -> _T:
-    """As `asyncio.to_thread`, but in a daemon thread: no exit waits for it, however long it waits for a lock."""
-    future: Future[_T] = Future()
-
-    def run() -> None:
-        future.set_running_or_notify_cancel()
-        try:
-            future.set_result(function())
-        except BaseException as error:  # noqa: BLE001  # whoever awaits it gets it
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="open storage", daemon=True).start()
-    return await asyncio.wrap_future(future)
+def _write_what_is_there(connection: Connection) -> None:
+    """The value that it has: nothing changes, and yet the disk has to take it."""
+    connection.exec_driver_sql("PRAGMA user_version = 0")
