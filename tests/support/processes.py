@@ -36,21 +36,21 @@ class Moments:
     """Counts the moments of all processes, and lets happen what is due at each."""
 
     def __init__(self) -> None:
-        self.due: list[tuple[Place, int, Callable[[], None]]] = []
+        self.due: list[tuple[Place, int, Callable[[Process], None]]] = []
 
-    def at(self, place: Place, number: int, happens: Callable[[], None]) -> None:
-        """At the moment at the place that is `number` of such moments ahead."""
+    def at(self, place: Place, number: int, happens: Callable[[Process], None]) -> None:
+        """At the moment at the place that is `number` of such moments ahead, to the process whose moment it is."""
         self.due.append((place, number, happens))
 
-    def next(self, place: Place) -> None:
-        """One is there."""
+    def next(self, place: Place, process: Process) -> None:
+        """One of the process is there."""
         due, self.due = self.due, []
         for where, number, happens in due:
             left = number - (where in {"anywhere", place})
             if left:
                 self.due.append((where, left, happens))
             else:
-                happens()
+                happens(process)
 
 
 class _Locks(FileLocks):
@@ -124,7 +124,7 @@ class Process:
     async def moment(self, place: Place = "storage") -> None:
         """Between two of its steps."""
         if not self.is_dead:
-            self._moments.next(place)
+            self._moments.next(place, self)
             await asyncio.sleep(0)
         if self.is_dead:
             raise Killed

@@ -103,6 +103,7 @@ class Found:
         without = [row["number"] for row in ledger if row["outcome"] is None]
         assert without == [number for number in [conversation["open_request"]] if number is not None]
         assert conversation["failures"] < 3 or conversation["state"] == "closed"
+        assert conversation["state"] != "closed" or all(turn["state"] != "running" for turn in turns)
 
     def _check_sums(self, conversation: Row) -> None:
         turns, ledger = self.of("turns", conversation["id"]), self.of("claude_requests", conversation["id"])
