@@ -27,9 +27,7 @@ def said(tokens: int) -> Message:
 
 
 def request(*messages: Message, model: str = LARGE_MODEL, **more: Any) -> ClaudeRequest:  # noqa: ANN401  # its other fields
-    return ClaudeRequest(
-        model=model, max_tokens=100, system=None, messages=Transcript(messages).turns, tools=(), **more
-    )
+    return ClaudeRequest(model=model, max_tokens=100, system=None, transcript=Transcript(messages), tools=(), **more)
 
 
 def with_claude(scenario: Callable[[AnthropicClaude, FakeClaude], Awaitable[None]], script: str = "") -> None:
@@ -145,7 +143,8 @@ def test_a_compacted_conversation_goes_on_with_exact_usage_and_its_whole_history
         assert next_answer.usage.prompt_tokens == left
         without_limit = await claude.create_message(asked)
         assert without_limit.usage.prompt_tokens == left
-        assert [sent["body"]["messages"][0] for sent in api.requests()] == [request(*history).messages[0]] * 3
+        first = [sent["body"]["messages"][0]["content"][0]["text"] for sent in api.requests()]
+        assert first == ["The first word is plum."] * 3
 
         history += [next_answer.message, said(61_000)]
         again = await claude.create_message(replace(request(*history), compact_at=limit))

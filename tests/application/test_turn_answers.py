@@ -36,7 +36,7 @@ def test_a_refusal_that_says_nothing_leaves_a_conversation_that_goes_on() -> Non
         turn = await world.send()
         assert (turn.text, turn.stop_reason) == ("", "refusal")
         await world.send("Something else", turn.conversation_id)
-        (asked,) = world.scripted.requests[-1].messages
+        (asked,) = world.scripted.requests[-1].transcript.turns
         assert [block["text"] for block in asked["content"]] == ["Hello", "Something else"]
 
     run(scenario())
@@ -49,7 +49,7 @@ def test_a_turn_in_which_claude_wants_tools_and_names_none_ends_there(text: Sequ
         turn = await world.send()
         assert (turn.text, turn.stop_reason, len(world.scripted.requests)) == ("".join(text), "tool_use", 1)
         assert (await world.send("And?", turn.conversation_id)).text == "Done."
-        assert world.scripted.requests[-1].messages[-1]["role"] == "user"
+        assert world.scripted.requests[-1].transcript.turns[-1]["role"] == "user"
 
     run(scenario())
 
@@ -59,8 +59,8 @@ def test_a_pause_is_followed_by_a_request_to_go_on_and_the_pieces_make_one_text(
         world = World(says("One, ", stop_reason="pause_turn"), says("two, ", stop_reason="pause_turn"), says("three."))
         turn = await world.send()
         assert (turn.text, turn.stop_reason, turn.usage) == ("One, two, three.", "end_turn", Usage(30, 15, 6, 3))
-        assert [len(asked.messages) for asked in world.scripted.requests] == [1, 3, 5]
-        assert all(asked.messages[-1]["role"] == "user" for asked in world.scripted.requests)
+        assert [len(asked.transcript.turns) for asked in world.scripted.requests] == [1, 3, 5]
+        assert all(asked.transcript.turns[-1]["role"] == "user" for asked in world.scripted.requests)
 
     run(scenario())
 
@@ -133,7 +133,8 @@ def test_a_cancelled_answer_is_kept_as_far_as_it_came() -> None:
         assert (stored.state, stored.unknown_requests) == (ConversationState.ACTIVE, 1)
         assert await ledger(world) == [("cancelled", "req_1", 10, 3, 1)]
         await world.send("And then?", conversation_id)
-        assert [asked["role"] for asked in world.scripted.requests[-1].messages] == ["user", "assistant", "user"]
+        turns = world.scripted.requests[-1].transcript.turns
+        assert [asked["role"] for asked in turns] == ["user", "assistant", "user"]
 
     run(scenario())
 

@@ -63,7 +63,7 @@ def request(
         model=model,
         max_tokens=100,
         system=system,
-        messages=Transcript(messages or (Message("user", (Text("Hello"),)),)).turns,
+        transcript=Transcript(messages or (Message("user", (Text("Hello"),)),)),
         tools=tools,
     )
 
@@ -255,14 +255,15 @@ def test_a_request_carries_the_history_the_tools_and_the_cache_mark_and_no_sampl
     with fake_claude() as api:
         asyncio.run(ask(service(api.base_url), request(*history, system="Be brief.", tools=[ECHO])))
         (sent,) = api.requests()
+    cached = {"type": "ephemeral"}
     assert sent["body"] == {
         "model": "claude-test-1",
         "max_tokens": 100,
         "stream": True,
-        "system": "Be brief.",
-        "cache_control": {"type": "ephemeral"},
+        "system": [{"type": "text", "text": "Be brief.", "cache_control": cached}],
+        "cache_control": cached,
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+            {"role": "user", "content": [{"type": "text", "text": "Hello", "cache_control": cached}]},
             {
                 "role": "assistant",
                 "content": [
@@ -275,8 +276,44 @@ def test_a_request_carries_the_history_the_tools_and_the_cache_mark_and_no_sampl
                 "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "hi", "is_error": False}],
             },
         ],
-        "tools": [{"name": "echo", "description": ECHO.description, "input_schema": ECHO.input_schema}],
+        "tools": [
+            {
+                "name": "echo",
+                "description": ECHO.description,
+                "input_schema": ECHO.input_schema,
+                "cache_control": cached,
+            }
+        ],
     }
+
+
+def test_a_turn_of_many_blocks_is_paid_for_alone() -> None:
+    said = (Message("user", (Text("word " * 1000),)), Message("assistant", (Text("Well."),)))
+    many = Message("user", tuple(Text(f"block {number}") for number in range(30)))
+
+    async def scenario(base_url: str) -> tuple[ClaudeResponse, ClaudeResponse]:
+        await ask(service(base_url), request(said[0]))
+        before = await ask(service(base_url), request(*said, Message("user", (Text("And?"),))))
+        return before, await ask(service(base_url), request(*said, many))
+
+    with fake_claude() as api:
+        before, answer = asyncio.run(scenario(api.base_url))
+    assert answer.usage.cache_read_tokens == before.usage.cache_read_tokens > 1000
+    assert answer.usage.cache_write_tokens < 500
+
+
+def test_what_stands_before_the_messages_is_shared_by_conversations() -> None:
+    tools = [replace(ECHO, description="word " * 1000)]
+
+    async def scenario(base_url: str) -> list[int]:
+        prompts = [("A", "Be brief. " * 400), ("B", "Be brief. " * 400), ("C", "Be kind.")]
+        asked = [request(Message("user", (Text(text),)), system=system, tools=tools) for text, system in prompts]
+        return [(await ask(service(base_url), one)).usage.cache_read_tokens for one in asked]
+
+    with fake_claude() as api:
+        first, second, third = asyncio.run(scenario(api.base_url))
+    assert first == 0
+    assert second > third > 1000
 
 
 def test_what_the_api_would_refuse_for_saying_nothing_is_left_out_and_neighbours_are_joined() -> None:

@@ -113,8 +113,8 @@ def service(cloud: Cloud, base_url: str | None) -> AnthropicClaude:
 
 
 def request(model: str) -> ClaudeRequest:
-    turns = Transcript((Message("user", (Text("Hello"),)),)).turns
-    return ClaudeRequest(model=model, max_tokens=100, system=None, messages=turns, tools=())
+    said = Transcript((Message("user", (Text("Hello"),)),))
+    return ClaudeRequest(model=model, max_tokens=100, system=None, transcript=said, tools=())
 
 
 def ask(

@@ -120,9 +120,9 @@ class World:
         return None
 
     async def _send(self) -> None:
-        asked = self.conversation.transcript.turns
-        assert asked == Transcript(self.conversation.messages).turns
-        request = ClaudeRequest(model=MODEL, max_tokens=1, system=None, messages=asked, tools=())
+        transcript = self.conversation.transcript
+        assert transcript.turns == Transcript(self.conversation.messages).turns
+        request = ClaudeRequest(model=MODEL, max_tokens=1, system=None, transcript=transcript, tools=())
         answer = await self._claude.create_message(request)
         assert answer.usage.cache_read_tokens + answer.usage.cache_write_tokens + answer.usage.input_tokens > 0
 

@@ -68,7 +68,7 @@ def asked(message: str = "Hello") -> ClaudeRequest:
         model="claude-test-1",
         max_tokens=100,
         system=None,
-        messages=Transcript((Message("user", (Text(message),)),)).turns,
+        transcript=Transcript((Message("user", (Text(message),)),)),
         tools=[ECHO],
     )
 

@@ -39,9 +39,9 @@ def service(
     )
 
 
-def request(model: str = "claude-opus-5-5", said: str = "Hello", **more: Any) -> ClaudeRequest:  # noqa: ANN401  # its other fields
-    turns = Transcript((Message("user", (Text(said),)),)).turns
-    return ClaudeRequest(model=model, max_tokens=100, system=None, messages=turns, tools=(), **more)
+def request(model: str = "claude-opus-5-5", text: str = "Hello", **more: Any) -> ClaudeRequest:  # noqa: ANN401  # its other fields
+    said = Transcript((Message("user", (Text(text),)),))
+    return ClaudeRequest(model=model, max_tokens=100, system=None, transcript=said, tools=(), **more)
 
 
 def talk(claude: AnthropicClaude, said: Callable[[AnthropicClaude], Awaitable[None]]) -> None:
@@ -314,7 +314,7 @@ def test_effort_and_thinking_that_the_model_is_known_not_to_have_are_left_out() 
 
 def test_tokens_are_counted_as_the_request_has_them() -> None:
     async def ask(claude: AnthropicClaude) -> None:
-        asked = request(said="x" * 300, effort="low", compact_at=60_000)
+        asked = request(text="x" * 300, effort="low", compact_at=60_000)
         answer = await claude.create_message(asked)
         assert await claude.count_tokens(asked) == answer.usage.prompt_tokens > 100
 

@@ -66,7 +66,8 @@ def test_a_conversation_goes_from_the_message_to_the_answer_as_it_is_drawn(tmp_p
     assert second["conversation_id"] == first["conversation_id"]
     assert [len(request["body"]["messages"]) for request in asked] == [1, 3, 5]
     for request in asked:
-        assert (request["body"]["model"], request["body"]["system"]) == ("claude-test-1", "Be brief.")
+        (system,) = request["body"]["system"]
+        assert (request["body"]["model"], system["text"]) == ("claude-test-1", "Be brief.")
         assert request["body"]["stream"] is True
         assert request["headers"]["anthropic-version"]
         assert request["headers"]["authorization"]

@@ -124,8 +124,8 @@ class Line:
         return None
 
     async def create_message(self, request: ClaudeRequest, listener: AnswerListener | None = None) -> ClaudeResponse:
-        check_turns(request.messages)
-        assert request.messages[-1]["role"] == "user"
+        check_turns(request.transcript.turns)
+        assert request.transcript.turns[-1]["role"] == "user"
         assert listener is not None
         self._api.asked += 1
         number = self._api.asked  # it stands in text, usage and id, so that each is known again

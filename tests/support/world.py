@@ -132,7 +132,7 @@ class ScriptedClaude:
 
     async def create_message(self, request: ClaudeRequest, listener: AnswerListener | None = None) -> ClaudeResponse:
         self.check_configured()
-        self.requests.append(replace(request, messages=deepcopy(request.messages)))
+        self.requests.append(replace(request, transcript=deepcopy(request.transcript)))
         step = self._steps.pop(0) if self._steps else says("Done.")
         if isinstance(step, Arriving):
             if listener is not None:

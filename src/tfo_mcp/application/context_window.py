@@ -15,8 +15,6 @@ _LEAST_WINDOW: Final = 200_000
 _SURELY: Final = 0.8
 """Share of the limit below which an estimate need not be looked into."""
 
-_BYTES_A_TOKEN: Final = 3
-
 
 class ContextWindow:
     """Decides from which length of the prompt on the API is to compact it.
@@ -46,8 +44,8 @@ class ContextWindow:
         `known_tokens` are those of the request before and of its answer, and an estimate of what was added since;
         after a compaction they may be too many, because its own are among them.
         """
-        compacted, emptied = _edited(request)
-        if not compacted and known_tokens + emptied < _SMALL:
+        compacted = request.transcript.is_compacted
+        if not compacted and known_tokens + request.transcript.result_tokens < _SMALL:
             return None
         model = await self._claude.describe(request.model)
         window = None if model is None else model.max_input_tokens
@@ -63,15 +61,3 @@ class ContextWindow:
             if counted is not None and counted < limit:
                 return None
         return limit
-
-
-def _edited(request: ClaudeRequest) -> tuple[bool, int]:
-    """Whether the API has summed up what is oldest, and about how many tokens of tool results it may have emptied."""
-    compacted, size = False, 0
-    for turn in request.messages:
-        for block in turn["content"]:
-            if block["type"] == "tool_result":
-                size += len(block["content"])
-            elif block["type"] == "compaction":
-                compacted = True
-    return compacted, size // _BYTES_A_TOKEN

@@ -95,9 +95,9 @@ class TurnRunner:
         model = options.model or conversation.model
         if await self._window.has_room(model, prompt):
             return
-        messages = Transcript((*conversation.messages, said)).turns
+        transcript = Transcript((*conversation.messages, said))
         counted = await self._claude.count_tokens(
-            ClaudeRequest(model=model, max_tokens=1, system=system, messages=messages, tools=tools)
+            ClaudeRequest(model=model, max_tokens=1, system=system, transcript=transcript, tools=tools)
         )
         if counted is not None and not await self._window.has_room(model, counted):
             raise ConversationTooLong(counted, model)
@@ -169,7 +169,7 @@ class TurnRunner:
             model=conversation.model,
             max_tokens=max_tokens,
             system=conversation.system_prompt,
-            messages=conversation.transcript.turns,
+            transcript=conversation.transcript,
             tools=tools,
             effort=options.effort,
             thinking=options.thinking,

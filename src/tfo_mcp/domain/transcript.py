@@ -29,6 +29,8 @@ class Transcript:
     Attributes:
         size: bytes of their blocks as JSON.
         tokens: an estimate of how many they have.
+        result_tokens: those among them that tool results have, which the API may have emptied.
+        is_compacted: whether the API has summed up what is oldest.
 
     Left out is what the API refuses: texts that say nothing, messages that are empty, a thought at the end of
     an assistant's message, as one has that was cut while Claude was thinking. Neighbours of one role become one
@@ -39,6 +41,8 @@ class Transcript:
     def __init__(self, messages: Iterable[Message] = ()) -> None:
         self.size = 0
         self.tokens = 0
+        self.result_tokens = 0
+        self.is_compacted = False
         self._turns: list[dict[str, Any]] = []
         self._calls: dict[str, int] = {}
         for message in messages:
@@ -77,6 +81,9 @@ class Transcript:
         tokens = -(-size // (_BYTES_A_TOKEN_OF_A_FILE if is_file else _BYTES_A_TOKEN))
         self.size += size
         self.tokens += min(tokens, _MOST_TOKENS_OF_A_PICTURE) if is_file and block["type"] == "image" else tokens
+        if block["type"] == "tool_result":
+            self.result_tokens += tokens
+        self.is_compacted = self.is_compacted or block["type"] == "compaction"
 
     def _place(self, block: Mapping[str, Any]) -> float:
         """Where `block` belongs in the user's turn; the sort is stable."""

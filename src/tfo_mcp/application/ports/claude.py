@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from tfo_mcp.domain.message import Message, Usage
 from tfo_mcp.domain.tool import Tool
+from tfo_mcp.domain.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,7 @@ class ClaudeRequest:
     """One request to the Messages API.
 
     Attributes:
-        messages: as `Transcript.turns` has them.
+        transcript: the messages; it may go on only when the answer is there.
         effort: the API's `output_config.effort`; None: the model's own.
         thinking: whether Claude may think as far as it sees fit (`thinking: adaptive`).
         output_schema: JSON Schema of what Claude's text is to be (`output_config.format`).
@@ -26,7 +27,7 @@ class ClaudeRequest:
     model: str
     max_tokens: int
     system: str | None
-    messages: Sequence[Mapping[str, Any]]
+    transcript: Transcript
     tools: Sequence[Tool]
     effort: str | None = None
     thinking: bool = False

@@ -74,6 +74,7 @@ class AnthropicClaude:
         self._directory = ModelDirectory(self._loaded, refresh=model_refresh, found=self._check_lifecycle)
         self._warned: str | None = None
         self._loading: asyncio.Task[AsyncAnthropic] | None = None
+        self._last_traced: tuple[TracerProvider | None, AsyncAnthropic] | None = None
         self._last_success: float | None = None
         self._last_failure: tuple[float, int | None] | None = None
 
@@ -146,7 +147,7 @@ class AnthropicClaude:
         attempts, arrival = Attempts(listener), Arrival(listener)
         around = attempts_of.set(attempts)
         try:
-            client = (await self._loaded()).with_options(open_telemetry=self._tracing())
+            client = self._traced(await self._loaded())
             messages: Any = client.beta.messages if "betas" in parameters else client.messages
             async with messages.stream(**parameters) as stream:
                 arrival.request_id = request_id_of(stream.response)
@@ -204,9 +205,14 @@ class AnthropicClaude:
             self._warned = warning
             _logger.warning("claude.default_model: %s; set another one", warning)
 
-    def _tracing(self) -> Any:  # noqa: ANN401  # the SDK has no public name for the type of this option
+    def _traced(self, client: AsyncAnthropic) -> AsyncAnthropic:
+        """The client whose spans go where they are to go now, made once as long as that does not change."""
         provider = self._tracer_provider()
-        return False if provider is None else {"tracer_provider": provider, "propagation": False}
+        if self._last_traced is None or self._last_traced[0] is not provider:
+            # The SDK has no public name for the type of this option.
+            tracing: Any = False if provider is None else {"tracer_provider": provider, "propagation": False}
+            self._last_traced = provider, client.with_options(open_telemetry=tracing)
+        return self._last_traced[1]
 
     async def _loaded(self) -> AsyncAnthropic:
         if self._loading is None or _failed(self._loading):

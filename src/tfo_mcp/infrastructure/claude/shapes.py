@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _CACHED = {"type": "ephemeral"}
 
+_TURNS = 3
+"""Of the prompt: the one at whose end Claude was asked before, his answer, and the one at whose end he is now."""
+
 _LEAST_TRIGGER = 50_000
 """Tokens of a prompt below which the API compacts none."""
 
@@ -32,12 +35,15 @@ def parameters_of(request: ClaudeRequest, model: ModelInfo | None, *, in_cloud: 
 
     Effort and thinking are left out where `model` has none. Where nothing is known of it, the API judges. The whole
     prompt is cached, of which the clouds want to be told at its last block: they refuse the field at the top level.
+    The other three of the breakpoints that the API takes stand after the tools and the system prompt, which other
+    conversations may have too, and where the prompt before this one ended.
     """
     parameters: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens}
+    messages = _with_breakpoint_before(request.transcript.turns)
     if in_cloud:
-        parameters["messages"] = _with_breakpoint(request.messages)
+        parameters["messages"] = _with_breakpoint(messages)
     else:
-        parameters |= {"messages": list(request.messages), "cache_control": _CACHED}
+        parameters |= {"messages": messages, "cache_control": _CACHED}
     output: dict[str, Any] = {}
     if request.effort is not None and (model is None or model.efforts is None or request.effort in model.efforts):
         output["effort"] = request.effort
@@ -48,12 +54,14 @@ def parameters_of(request: ClaudeRequest, model: ModelInfo | None, *, in_cloud: 
     if request.thinking and (model is None or model.thinks is not False):
         parameters["thinking"] = {"type": "adaptive"}
     if request.system and request.system.strip():
-        parameters["system"] = request.system
+        parameters["system"] = [{"type": "text", "text": request.system, "cache_control": _CACHED}]
     if request.tools:
-        parameters["tools"] = [
+        tools: list[dict[str, Any]] = [
             {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
             for tool in request.tools
         ]
+        tools[-1]["cache_control"] = _CACHED
+        parameters["tools"] = tools
     return parameters | _editing(request, model)
 
 
@@ -67,13 +75,29 @@ def prompt_of(request: ClaudeRequest, model: ModelInfo | None, *, in_cloud: bool
 def _with_breakpoint(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The messages with a breakpoint of the prompt cache at the last block: a user's, which is no thought."""
     *before, last = messages
-    *blocks, block = last["content"]
-    return [*before, {**last, "content": [*blocks, {**block, "cache_control": _CACHED}]}]
+    return [*before, _marked(last)]
+
+
+def _with_breakpoint_before(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The messages with a breakpoint at the last block of the user's turn before the last.
+
+    There the prompt before this one ended. From the end of this one the API finds it no more where a turn has many
+    blocks: it looks for what was cached at 20 of them only.
+    """
+    marked = list(messages)
+    if len(marked) >= _TURNS and not _is_summary(marked[-2]):
+        marked[-_TURNS] = _marked(marked[-_TURNS])
+    return marked
+
+
+def _marked(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    *blocks, block = turn["content"]
+    return {**turn, "content": [*blocks, {**block, "cache_control": _CACHED}]}
 
 
 def _editing(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
     """What makes the API keep a prompt short, and take back the summaries that it made."""
-    betas = {_BETAS[_COMPACT]} if _has_summary(request) else set[str]()
+    betas = {_BETAS[_COMPACT]} if request.transcript.is_compacted else set[str]()
     if request.compact_at is None:
         return {"betas": list(betas)} if betas else {}
     edit = _CLEAR if model is not None and model.compacts is False else _COMPACT
@@ -85,8 +109,9 @@ def _editing(request: ClaudeRequest, model: ModelInfo | None) -> dict[str, Any]:
     }
 
 
-def _has_summary(request: ClaudeRequest) -> bool:
-    return any(block["type"] == "compaction" for turn in request.messages for block in turn["content"])
+def _is_summary(turn: Mapping[str, Any]) -> bool:
+    """Whether what stands before it counts no more."""
+    return any(block["type"] == "compaction" for block in turn["content"])
 
 
 def response_of(message: ApiMessage | BetaMessage, request_id: str | None) -> ClaudeResponse:
