@@ -293,12 +293,18 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no such device")
     with talking(tmp_path) as server:
-        say(server, "hello")
-    export = f'"{sys.executable}" -m tfo_mcp conversations export --all'
+        conversation_id = say(server, "hello")
+    conversations = f'"{sys.executable}" -m tfo_mcp conversations'
 
-    for target, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+    full, closed = ">/dev/full", ">&-"
+    for verb, target, why in (
+        ("export --all", full, "No space left on device"),
+        ("export --all", closed, "Bad file descriptor"),
+        ("list", full, "No space left on device"),
+        (f"show {conversation_id}", full, "No space left on device"),
+    ):
         ended = subprocess.run(
-            ["/bin/sh", "-c", f"{export} {target}"],
+            ["/bin/sh", "-c", f"{conversations} {verb} {target}"],
             env=environment(tmp_path),
             cwd=tmp_path,
             capture_output=True,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -69,6 +71,18 @@ def with_records(config: Path | None, work: Callable[[Records, Loaded], Awaitabl
         return asyncio.run(_run(loaded, work))
     except StorageUnavailable as error:
         refuse(error, EXIT_STORAGE)
+
+
+@contextmanager
+def printing() -> Generator[None]:
+    """Exits with 1 and a sentence where stdout does not take what is printed inside."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # click ends quietly then
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would try it once more
+        refuse(f"stdout cannot be written: {error.strerror}", EXIT_FAILURE)
 
 
 def refuse_unknown(conversation_id: str) -> NoReturn:

@@ -283,7 +283,7 @@ class ConversationBusy(ToolFailure):
     error_type = "conversation_busy"
 
     def __init__(self, conversation_id: str) -> None:
-        super().__init__(f"conversation {conversation_id!r} is being continued elsewhere at the same time")
+        super().__init__(f"conversation {conversation_id!r} is being continued: try again when that is done")
 
 
 class MessageNotFound(ToolFailure):

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,6 +128,50 @@ print(time.monotonic())
     done, left_the_loop = finished.stdout.split()
     assert (done, finished.returncode, finished.stderr) == ("False", 0, "")
     assert ended - float(left_the_loop) < 2
+
+
+READ_ONLY = """
+import asyncio, os, sys
+from pathlib import Path
+from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.infrastructure.persistence.storage import Storage, check_storage
+
+path, owner = Path(sys.argv[1]), os.geteuid()
+
+async def main():
+    first = Storage(path)
+    await first.open()  # imports what another user may not
+    await first.close()
+    path.chmod(0o444)
+    path.with_name("tfo-mcp.db.lock").unlink()
+    if owner == 0:
+        os.seteuid(65534)  # root may write to everything
+    storage = Storage(path)
+    try:
+        await storage.open()
+    except StorageUnavailable as refused:
+        print(refused)
+    try:
+        check_storage(path)
+    except StorageUnavailable as refused:
+        print(refused)
+    os.seteuid(owner)
+    path.chmod(0o600)
+    while (await storage.health()).details["problem"] is not None:
+        pass
+    await storage.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_database_that_may_only_be_read_is_refused_until_it_may_be_written() -> None:
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)  # a database has files beside it
+        path = Path(folder) / "tfo-mcp.db"
+        finished = run_python(READ_ONLY, str(path))
+    sentence = f"the database '{path}' cannot be used: this user may not write to it\n"
+    assert (finished.stdout, finished.stderr, finished.returncode) == (2 * sentence, sentence, 0)  # the log says it too
 
 
 async def create(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tfo_mcp.cli.configuration import config_option
-from tfo_mcp.cli.records import Records, with_records
+from tfo_mcp.cli.records import Records, printing, with_records
 
 if TYPE_CHECKING:
     from tfo_mcp.domain.catalog import ConversationSummary
@@ -49,7 +49,8 @@ def command(config: Path | None, search: str, state: str | None, limit: int, *, 
             first = False
             click.echo(_row(summary))
 
-    with_records(config, work)
+    with printing():
+        with_records(config, work)
 
 
 async def _found(records: Records, text: str, state: str | None, limit: int) -> AsyncGenerator[ConversationSummary]:

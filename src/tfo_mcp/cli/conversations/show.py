@@ -11,7 +11,7 @@ import click
 
 from tfo_mcp.cli import EXIT_FAILURE
 from tfo_mcp.cli.configuration import config_option, refuse
-from tfo_mcp.cli.records import Records, counted, refuse_unknown, with_records
+from tfo_mcp.cli.records import Records, counted, printing, refuse_unknown, with_records
 
 if TYPE_CHECKING:
     from tfo_mcp.domain.catalog import ConversationPage
@@ -44,7 +44,9 @@ def command(config: Path | None, conversation_id: str, start: int, limit: int) -
         await _show(records, head, start, limit)
         return True
 
-    if with_records(config, work) is None:
+    with printing():
+        found = with_records(config, work)
+    if found is None:
         raise SystemExit(EXIT_FAILURE)
 
 

@@ -90,6 +90,14 @@ class Database:
         with _translated(self._path), self._connection(self._writer) as connection, connection.begin():
             return work(connection)
 
+    def probe(self) -> None:
+        """Let the disk take a write that changes nothing. Blocks.
+
+        Raises:
+            StorageUnavailable: it does not.
+        """
+        self.write(_write_what_is_there)
+
     @contextmanager
     def _connection(self, engine: Engine) -> Generator[Connection]:
         connection = engine.connect()
@@ -159,8 +167,8 @@ def open_database(path: Path, history: History, *, connections: int) -> Database
             _create(path)
             engine = create_engine(_url(path), connect_args=_CONNECT_ARGS, poolclass=NullPool)
             _set_up(engine)
-            # A write transaction even where nothing is to be migrated: who may not write learns it now.
             with engine.execution_options(immediate=True).begin() as connection:
+                _write_what_is_there(connection)  # who may not write learns it now
                 _migrate(connection, path, history)
     except OSError as error:
         raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {error.strerror}") from error
@@ -177,10 +185,16 @@ def check_database(path: Path, history: History) -> None:
         uri = f"{path.as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, _BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
             connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_WRITE_WHAT_IS_THERE)
             _revision(lambda query: [str(row[0]) for row in connection.execute(query)], path, history)
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise StorageUnavailable(f"the database {str(path)!r} cannot be used: {_why(error)}") from error
+
+
+def _write_what_is_there(connection: Connection) -> None:
+    """Nothing changes, and yet the disk has to take it."""
+    connection.exec_driver_sql(_WRITE_WHAT_IS_THERE)
 
 
 def _migrate(connection: Connection, path: Path, history: History) -> None:
@@ -238,6 +252,8 @@ def _locked(path: Path) -> Generator[None]:
 
 
 # Without an isolation level of its own the driver leaves transactions to `_begin`.
+_WRITE_WHAT_IS_THERE = "PRAGMA user_version = 0"  # the value that it always has
+
 _CONNECT_ARGS = {"timeout": _BUSY_TIMEOUT, "isolation_level": None}
 
 

@@ -182,7 +182,7 @@ class Storage:
         try:
             database = await self._opened()
             async with database.turn:
-                await self._threads.run(partial(database.write, _write_what_is_there))
+                await self._threads.run(database.probe)
             return None
         except StorageUnavailable as error:
             return str(error)
@@ -254,8 +254,3 @@ def check_storage(path: Path, history: History = STATE) -> None:
         from tfo_mcp.infrastructure.persistence.sqlite import check_database
 
         check_database(path.absolute(), history)
-
-
-def _write_what_is_there(connection: Connection) -> None:
-    """The value that it has: nothing changes, and yet the disk has to take it."""
-    connection.exec_driver_sql("PRAGMA user_version = 0")
