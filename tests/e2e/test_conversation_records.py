@@ -131,7 +131,7 @@ def test_a_fork_goes_on_where_the_other_one_was(tmp_path: Path, revision: str) -
         say(server, "Never mind.", fork["conversation_id"])
         asked = claude.requests()[-1]
         assert asked["status"] == 200
-        assert asked["body"]["system"] == "Be brief."
+        assert [block["text"] for block in asked["body"]["system"]] == ["Be brief."]
         assert [message["role"] for message in asked["body"]["messages"]] == ["user", "assistant", "user"]
         answers = asked["body"]["messages"][2]["content"]
         assert [block["type"] for block in answers] == ["tool_result", "tool_result", "text"]
