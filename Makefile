@@ -4,6 +4,8 @@ PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# As many processes as there are cores, within reason: some tests are bound by time.
+TESTS := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-ci soak bench check format docs lock clean
@@ -27,10 +29,10 @@ demo: setup ## see the server at work, with no key and no collector
 	@$(BIN)/tfo-mcp demo
 
 test: setup ## run the tests (at most 8 minutes)
-	$(BIN)/pytest -q
+	$(TESTS)
 
 test-ci: check ## run the checks, then the longer tests (at most 25 minutes)
-	$(BIN)/pytest -q -m ci || { code=$$?; \
+	$(TESTS) -m ci || { code=$$?; \
 		[ $$code -ne 5 ] || echo "make test-ci: no test is marked 'ci', so nothing was tested" >&2; \
 		exit $$code; }
 
