@@ -11,6 +11,8 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from support.measurements import keep
 from support.processes import Killed, Moments, Place, Process
 from support.storms import ANSWERS, TOOLS, Answer, Api, Line
 from support.whole import LOG, Found
@@ -46,6 +49,9 @@ from tfo_mcp.domain.errors import (
 )
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.infrastructure.persistence.storage import Storage
+
+happened: Counter[str] = Counter()
+"""What did, for those who ask how much that was."""
 
 PATIENCE = 20.0
 """Seconds, of the loop's time, that a turn and the wait for it may take."""
@@ -213,6 +219,7 @@ class Conversations(RuleBasedStateMachine):
         then=st.sampled_from(("the next", "go on", "restart")),
     )
     def storm(self, orders: Sequence[Order], answers: Sequence[Answer], strikes: Sequence[Strike], then: str) -> None:
+        happened["storms"] += 1
         self.api.answers = list(answers)
         self.disk_failed = any(strike.kind == "disk" for strike in strikes)
         self.runner.run(self._storm(orders, strikes))
@@ -226,6 +233,7 @@ class Conversations(RuleBasedStateMachine):
 
     def _restart(self) -> None:
         """The older process ends, and another one begins, which has nothing in memory."""
+        happened["restarts"] += 1
         self.runner.run(self.processes.pop(0).bury())
         self.runner.run(self._start())
 
@@ -269,6 +277,7 @@ class Conversations(RuleBasedStateMachine):
                 task.result()
 
     def _strike(self, strike: Strike, tasks: Sequence[asyncio.Task[None]], process: Process) -> None:
+        happened[f"{strike.kind} at {strike.place}"] += 1
         match strike.kind:
             case "cancel":
                 tasks[strike.client % len(tasks)].cancel()
@@ -285,6 +294,7 @@ class Conversations(RuleBasedStateMachine):
         process = self.processes[order.process]
         keyed = [sent for sent in self.sent if sent.key is not None]
         conversation_id = there[order.place % len(there)] if there else None
+        happened[order.kind] += 1
         match order.kind:
             case "again" if keyed:
                 await self._send(process, keyed[order.place % len(keyed)])
@@ -399,4 +409,7 @@ def test_whatever_else_happens_conversations_stay_whole() -> None:
 @pytest.mark.soak
 @pytest.mark.behaviour("conversation.survives.anywhere")
 def test_whatever_happens_for_a_long_time_conversations_stay_whole() -> None:
-    hold(3000, 30)
+    began = time.monotonic()
+    happened.clear()
+    hold(600, 30)
+    keep("conversation-storms", began, {"violations": 0, "happened": dict(happened.most_common())})

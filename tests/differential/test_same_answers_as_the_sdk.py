@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,6 +18,7 @@ from differential.comparison import Speak, Tally, differences, smallest
 from differential.messages import Members, Script, scripts
 from differential.ours import HELLO, INTRODUCTION, InProcess, speak_to_process
 from differential.rules import ASKED, BEFORE
+from support.measurements import keep
 from support.sizes import later
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 SEED = 20251125
 
-MEASUREMENTS = Path(__file__).parents[2] / "docs" / "measurements"
 
 FLOORS: Mapping[str, float] = {
     "result": 0.15,
@@ -142,10 +140,7 @@ def test_a_hundred_thousand_messages_are_answered_as_the_sdk_answers_them() -> N
     tally = asyncio.run(compare_in_process(seed, 100_000))
     assert_it_proves_something(tally)
     figures = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": "make soak",
         "seed": seed,
-        "seconds": round(time.monotonic() - started, 1),
         "differences": 0,
         "lines": tally.lines,
         "scripts": tally.scripts,
@@ -153,8 +148,7 @@ def test_a_hundred_thousand_messages_are_answered_as_the_sdk_answers_them() -> N
         "rules": dict(tally.rules.most_common()),
         "outcomes": dict(tally.outcomes.most_common()),
     }
-    MEASUREMENTS.mkdir(exist_ok=True)
-    (MEASUREMENTS / "differential.json").write_text(json.dumps(figures, indent=2) + "\n")
+    keep("differential", started, figures)
 
 
 # --- what this test has found ---

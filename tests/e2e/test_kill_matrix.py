@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import shutil
 import sys
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 from support.claude import FakeClaude, fake_claude
+from support.measurements import keep
 from support.server import Answer, Server, claude_at, serving
 from tfo_mcp.domain.conversation import INTERRUPTED, Conversation
 from tfo_mcp.domain.identifiers import ConversationId
@@ -198,5 +202,8 @@ def test_the_steps_between_those_are_no_other(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.behaviour("conversation.survives.anywhere")
 def test_two_hundred_random_steps(tmp_path: Path) -> None:
-    chosen = random.Random(4)  # to be had again
-    matrix(tmp_path, [chosen.randint(1, LAST_STEP) for _ in range(200)])
+    began, chosen = time.monotonic(), random.Random(4)  # to be had again
+    died = matrix(tmp_path, [chosen.randint(1, LAST_STEP) for _ in range(200)])
+    steps = Counter(re.sub(r"^\d+ ", "", step) for step in died)
+    figures = {"kills": len(died) - steps["over before"], "lost": 0, "doubled": 0, "run twice": 0}
+    keep("kill-matrix", began, {**figures, "by step": dict(steps.most_common())})
