@@ -211,6 +211,17 @@ def test_where_tools_used_up_the_budget_the_turn_ends_without_asking_again() -> 
     run(scenario())
 
 
+def test_what_an_interrupted_turn_took_is_not_taken_from_the_next_ones_budget() -> None:
+    async def scenario() -> None:
+        silence, budget = Silence(), BudgetLimits(turn=110)
+        world = World(uses("look"), silence, tools=[tool("look")], budget=budget)
+        _, conversation_id = await waiting(world, silence)
+        turn = await world.died(tools=[tool("look")], budget=budget).send("x" * 60, conversation_id)
+        assert (turn.continued, turn.stop_reason, turn.usage) == (True, "end_turn", Usage(10, 5, 2, 1))
+
+    run(scenario())
+
+
 async def stored_rows(world: World) -> list[int]:
     """How many conversations, turns, waiting sends and requests there are."""
     tables = ("conversations", "turns", "pending_sends", "claude_requests")

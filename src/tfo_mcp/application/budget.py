@@ -30,14 +30,13 @@ class Budget:
         self._conversations = conversations
         self._limits = limits
 
-    async def allows(self, conversation: Conversation, prompt: int, max_tokens: int) -> int:
-        """At most `max_tokens` of an answer to a prompt of about `prompt` tokens.
+    async def allows(self, conversation: Conversation, turn: Usage, prompt: int, max_tokens: int) -> int:
+        """At most `max_tokens` of an answer to a prompt of about `prompt` tokens, in a turn that took `turn` so far.
 
         Raises:
             BudgetExceeded: there is no room for even one.
             StorageUnavailable: what was used today cannot be read.
         """
-        turn = conversation.turn.usage if conversation.is_interrupted and conversation.turn is not None else Usage()
         used: dict[str, tuple[int | None, int]] = {
             "turn": (self._limits.turn, turn.all_tokens),
             "conversation": (self._limits.conversation, conversation.usage.all_tokens),

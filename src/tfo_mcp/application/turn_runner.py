@@ -26,7 +26,7 @@ from tfo_mcp.application.turn_progress import TurnProgress
 from tfo_mcp.application.turn_tools import TurnTools
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import BudgetExceeded, ClaudeFailure, ConversationTooLong
-from tfo_mcp.domain.message import Block, Message
+from tfo_mcp.domain.message import Block, Message, Usage
 from tfo_mcp.domain.tool import Tool
 from tfo_mcp.domain.transcript import Transcript
 from tfo_mcp.domain.turn import Turn, TurnOptions
@@ -91,7 +91,7 @@ class TurnRunner:
         tools = self._tools.offered(options.tools)
         said = Message("user", content)
         prompt = _tokens_before(system, tools) + conversation.tokens + Transcript((said,)).tokens
-        await self._budget.allows(conversation, prompt, 1)
+        await self._budget.allows(conversation, Usage(), prompt, 1)
         model = options.model or conversation.model
         if await self._window.has_room(model, prompt):
             return
@@ -164,7 +164,7 @@ class TurnRunner:
         left = self._limits.max_tokens - turn.usage.output_tokens
         prompt = _tokens_before(conversation.system_prompt, tools) + conversation.tokens
         within_turn = min(options.max_tokens, left)
-        max_tokens = await self._budget.allows(conversation, prompt, within_turn)
+        max_tokens = await self._budget.allows(conversation, turn.usage, prompt, within_turn)
         request = ClaudeRequest(
             model=conversation.model,
             max_tokens=max_tokens,
