@@ -19,7 +19,7 @@ from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
-from tfo_mcp.infrastructure.telemetry.spool import Spool, SpoolLimits
+from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
 from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, SpoolFile
 
 if TYPE_CHECKING:
@@ -104,13 +104,7 @@ class _Export:
 
 
 def _spool(options: TelemetryOptions, source: str) -> Spool:
-    limits = SpoolLimits(
-        max_bytes=options.spool_bytes,
-        max_age=options.spool_age,
-        max_dead_bytes=options.dead_bytes,
-        max_items=options.batch_size,
-        linger=options.export_delay,
-    )
+    limits = limits_of(options)
     try:
         return Spool(SpoolFile(options.spool, source, options.durability), limits)
     except (OSError, sqlite3.Error) as error:

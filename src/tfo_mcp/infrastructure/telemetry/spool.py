@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
+from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, Row, Signal, SpoolFile, is_damaged
 
 MAX_MESSAGE: Final = 3 * 1024 * 1024
@@ -67,6 +68,17 @@ class SpoolLimits:
     max_dead_bytes: int
     max_items: int
     linger: float
+
+
+def limits_of(options: TelemetryOptions) -> SpoolLimits:
+    """Those that the settings ask for."""
+    return SpoolLimits(
+        max_bytes=options.spool_bytes,
+        max_age=options.spool_age,
+        max_dead_bytes=options.dead_bytes,
+        max_items=options.batch_size,
+        linger=options.export_delay,
+    )
 
 
 class Spool:
