@@ -179,8 +179,11 @@ class Pipeline:
 
     @property
     def complaints(self) -> list[str]:
-        """What the collector does not take at present, and why."""
-        return [] if self._export is None else self._export.sender.complaints
+        """What neither the collector nor the disk takes at present, and why."""
+        if self._export is None:
+            return []
+        problem = self._export.spool.problem
+        return [*self._export.sender.complaints, *([] if problem is None else [problem])]
 
     def contents(self) -> Contents | None:
         """What waits for the collector, of all processes that share the spool; blocks on the disk."""
