@@ -126,9 +126,11 @@ def test_no_command_of_the_page_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_files_are_those_that_the_page_names(tmp_path: Path) -> None:
-    with fake_claude() as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
+    nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    with fake_claude() as claude, serving(tmp_path, env={**claude_at(claude.base_url), **nowhere}) as server:
         server.initialize()
         say(server, "hello")
+        eventually((tmp_path / "state" / "spool.db-wal").exists)
         there = {path.name for path in (tmp_path / "state").iterdir()}
     named = set(re.findall(r"`([\w.…/-]+)`", "".join(line for line in PAGE.splitlines() if line.startswith("| `"))))
     patterns = [name.replace("…", "*").removesuffix("/") for name in named]

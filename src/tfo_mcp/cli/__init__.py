@@ -22,6 +22,7 @@ _VERBS: Final = {
     "validate": "Check the configuration and show what is in force.",
     "info": "Show versions, places and what is offered, for a report of a fault.",
     "conversations": "List, show, export and delete conversations.",
+    "export": "See, send and repeat what waits for the OTLP collector.",
     "purge": "Delete conversations and sessions that are too old.",
     "init-config": "Write a configuration file with every setting at its default.",
     "fake-claude": "Stand in for the Messages API on loopback, for demonstrations and tests.",

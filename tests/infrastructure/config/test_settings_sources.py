@@ -21,6 +21,7 @@ ALL_SETTINGS = [(section, key) for section in SECTIONS for key in settings_of(se
 
 
 EXAMPLES = {
+    "one of power, process": "power",
     "text": "example",
     "text of 1 to 200 characters": "example",
     "text of 1 to 20 characters": "EUR",

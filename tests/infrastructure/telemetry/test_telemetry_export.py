@@ -317,13 +317,9 @@ def test_a_failure_that_may_pass_is_tried_again_and_loses_nothing(wire: Wire, st
     ("wire", "status"),
     [
         ("http", 400),
-        ("http", 401),
-        ("http", 403),
         ("http", 404),
         ("http", 413),
         ("grpc", "INVALID_ARGUMENT"),
-        ("grpc", "UNAUTHENTICATED"),
-        ("grpc", "PERMISSION_DENIED"),
         ("grpc", "RESOURCE_EXHAUSTED"),
     ],
 )
@@ -345,6 +341,26 @@ def test_a_refusal_for_good_is_dropped_counted_and_logged_once(
             "the collector refused traces for good ",
         ]
         assert all(f"({status} " in message for message in refusals)
+
+
+@pytest.mark.behaviour("telemetry.retried")
+@pytest.mark.parametrize(
+    ("wire", "status"),
+    [("http", 401), ("http", 403), ("grpc", "UNAUTHENTICATED"), ("grpc", "PERMISSION_DENIED")],
+)
+def test_what_may_not_be_sent_waits_until_it_may(
+    wire: Wire, status: int | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiving(wire) as receiver:
+        client = a_client(receiver, wire, compression=False, metric_interval=3600, retry_max=0.05)
+        receiver.replies = [Reply(status)] * 6
+        record_a_call(client)
+        assert client.flush(DEADLINE)
+        assert client.shutdown(DEADLINE)
+        assert len(receiver.spans()) == 1
+        assert "tfo.telemetry.spans.dropped" not in receiver.metrics()
+        told = sorted(message.split("(")[0] for message in caplog.messages if "does not let us" in message)
+        assert told == [f"the collector does not let us send {signal} " for signal in ("metrics", "traces")]
 
 
 def test_a_refusal_that_quotes_our_key_puts_no_key_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -460,7 +476,7 @@ def test_spans_recorded_while_the_collector_was_down_arrive_once_it_is_up(
 def test_a_queue_that_overflows_drops_the_oldest_spans_and_counts_them() -> None:
     port = free_port()
     client = MCPTelemetryClient(
-        TelemetryOptions(endpoint=f"http://127.0.0.1:{port}", protocol="http", queue_bytes=5000, retry_initial=0.01)
+        TelemetryOptions(endpoint=f"http://127.0.0.1:{port}", protocol="http", spool_bytes=5000, retry_initial=0.01)
     )
     client.start()
     spans = [client.span("request", f"call {number}") for number in range(200)]
@@ -473,7 +489,7 @@ def test_a_queue_that_overflows_drops_the_oldest_spans_and_counts_them() -> None
         names = [span["name"] for span in receiver.spans()]
         assert "call 199" in names
         assert len(names) < 200
-        dropped = value(receiver, "tfo.telemetry.spans.dropped", reason="queue_full")
+        dropped = value(receiver, "tfo.telemetry.spans.dropped", reason="evicted")
         (counted,) = receiver.metrics()["mcp.server.operation.duration"]
         assert dropped == 200 - len(names)
         assert counted.get("count") == 200

@@ -342,7 +342,7 @@ def test_a_collector_that_was_killed_and_comes_back_gets_what_was_logged_meanwhi
 
 def test_a_flood_of_logs_beyond_the_queue_drops_the_oldest_of_them_and_no_span(tmp_path: Path) -> None:
     port = free_port()
-    with logging_to(f"http://127.0.0.1:{port}", queue_bytes=50_000) as client:
+    with logging_to(f"http://127.0.0.1:{port}", spool_bytes=50_000) as client:
         client.span("request", "ping").end("completed")
         client.flush(0.01)
         for number in range(500):
@@ -353,7 +353,7 @@ def test_a_flood_of_logs_beyond_the_queue_drops_the_oldest_of_them_and_no_span(t
             assert client.shutdown(DEADLINE)
             arrived = [int(body.partition(" ")[0]) for body in bodies(receiver)]
             assert arrived[-1] == 499
-            assert value(receiver, "tfo.telemetry.logs.dropped", reason="queue_full") == 500 - len(arrived) > 0
+            assert value(receiver, "tfo.telemetry.logs.dropped", reason="evicted") == 500 - len(arrived) > 0
             assert [span["name"] for span in receiver.spans()] == ["ping"]
 
 

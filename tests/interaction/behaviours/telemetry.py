@@ -90,7 +90,13 @@ TELEMETRY: Sequence[Behaviour] = (
     Behaviour(
         "telemetry.retried",
         "diagrams: Telemetry Flow; OpenTelemetry protocol",
-        "A failure that may pass is tried again and loses nothing; a refusal for good is dropped, counted and logged.",
+        "A failure that may pass is tried again and loses nothing; what is refused for good is kept apart, counted and "
+        "logged.",
+    ),
+    Behaviour(
+        "telemetry.spooled",
+        "diagrams: Telemetry Flow",
+        "What was committed to the spool arrives, whatever ends the server or keeps the collector from taking it.",
     ),
     Behaviour(
         "telemetry.collector",

@@ -306,6 +306,11 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return self.folder / "locks"
 
     @property
+    def spool(self) -> Path:
+        """The file of what waits for the collector."""
+        return self.folder / "spool.db"
+
+    @property
     def audit(self) -> Path:
         """The file of the audit."""
         return self.folder / "audit.db"
@@ -387,14 +392,29 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         ),
     ] = 65_536
     batch_size: Annotated[int, Meta(ge=1, le=10_000, description="Spans or log records in one export, at most.")] = 512
-    queue_bytes: Annotated[
+    spool_bytes: Annotated[
         int,
         Meta(
             ge=_MIB,
             le=64 * _GIB,
-            description="Bytes that may wait for the collector; what comes on top is dropped and counted.",
+            description="Bytes that may wait for the collector in `spool.db`; the oldest make room, and are counted.",
         ),
-    ] = 64 * _MIB
+    ] = 256 * _MIB
+    spool_days: Annotated[
+        float, Meta(gt=0, le=3650, description="Days after which what waits for the collector is given up and counted.")
+    ] = 7.0
+    dead_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64 * _GIB,
+            description="Bytes that are kept of what the collector refused for good; the oldest make room.",
+        ),
+    ] = 16 * _MIB
+    durability: Annotated[
+        Literal["process", "power"],
+        Meta(description="What the telemetry that waits survives: the end of the process, or of the power too."),
+    ] = "process"
     metric_interval: Annotated[
         float, Meta(ge=0.1, le=3600, description="Seconds between two exports of the metrics.")
     ] = 10.0

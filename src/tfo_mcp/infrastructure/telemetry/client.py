@@ -6,6 +6,7 @@ no rows: recording changes no state, and what is recorded before Ready waits.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tfo_mcp.application.attributes import ERROR_TYPE, PROTOCOL_VERSION, SESSION
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext, current_operation
-from tfo_mcp.domain.health import ComponentHealth, HealthStatus
+from tfo_mcp.domain.health import ComponentHealth, HealthStatus, moment
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.state_machine import StateMachine
 from tfo_mcp.infrastructure.telemetry import conventions as names
@@ -147,16 +148,21 @@ class MCPTelemetryClient:
         """Where the client is, and what became of what it recorded."""
         pipeline, count = self._pipeline, self._aggregate.total
         complaints = [] if pipeline is None else pipeline.complaints
+        spool = None if pipeline is None else await asyncio.to_thread(pipeline.contents)
+        waiting: Mapping[str, int] = {} if spool is None else spool.items
         details = {
             "state": self.state.value,
             "endpoint_set": self._options.endpoint is not None,
             "spans_exported": count(names.SPANS_EXPORTED),
-            "spans_waiting": 0 if pipeline is None else pipeline.waiting("traces"),
+            "spans_waiting": waiting.get("traces", 0),
             "spans_dropped": count(names.SPANS_DROPPED),
             "logs_exported": count(names.LOGS_EXPORTED),
-            "logs_waiting": 0 if pipeline is None else pipeline.waiting("logs"),
+            "logs_waiting": waiting.get("logs", 0),
             "logs_dropped": count(names.LOGS_DROPPED),
             "export_failures": count(names.EXPORT_FAILURES),
+            "bytes_waiting": 0 if spool is None else spool.bytes,
+            "oldest_waiting_since": moment(None if spool is None else spool.oldest),
+            "refused_kept": 0 if spool is None else spool.dead,
             "problems": complaints,
         }
         ill = bool(complaints) or self.state is TelemetryState.DISABLED

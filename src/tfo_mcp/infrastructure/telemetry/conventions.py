@@ -104,6 +104,7 @@ DROPPED = {"traces": SPANS_DROPPED, "logs": LOGS_DROPPED}
 
 # Why a span or a log record was dropped.
 DROPPED_SATURATED = "saturated"  # more records than the ring holds
-DROPPED_QUEUE_FULL = "queue_full"  # the collector takes them slower than they come
+DROPPED_EVICTED = "evicted"  # they were too old, or the spool was full and they were the oldest
+DROPPED_UNWRITTEN = "unwritten"  # neither the disk nor the collector took them in time
 DROPPED_REFUSED = "refused"  # the collector answered that it will never take them
 DROPPED_UNENCODABLE = "unencodable"  # OTLP cannot express it

@@ -21,8 +21,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from tfo_mcp.application.ports import TraceContext
 from tfo_mcp.infrastructure.telemetry.aggregate import Point, Sum
 from tfo_mcp.infrastructure.telemetry.conventions import ERROR_EVENT, SCOPE, SESSION_EVENT, Metric
-from tfo_mcp.infrastructure.telemetry.outbox import MAX_MESSAGE, Parcel
 from tfo_mcp.infrastructure.telemetry.records import Item, LogEntry, Record, signal_of
+from tfo_mcp.infrastructure.telemetry.spool import MAX_MESSAGE
+from tfo_mcp.infrastructure.telemetry.spool_file import Parcel
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from tfo_mcp.infrastructure.config.environment import RESOURCE_SETTINGS
 from tfo_mcp.infrastructure.redaction import Redaction
 
 Protocol = Literal["grpc", "http/protobuf", "http"]
+Durability = Literal["process", "power"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,10 @@ class TelemetryOptions:
         redact: what a logged text becomes before it goes out.
         ring_capacity: records that may wait for the pipeline.
         batch_size: spans or log records in one export at most.
-        queue_bytes: encoded spans and log records that may wait for the collector.
+        spool: the file in which what is encoded waits for the collector; None: in memory.
+        spool_bytes, spool_age: bytes and seconds of what may wait.
+        dead_bytes: of what the collector refused for good, which is kept.
+        durability: what a commit to the spool survives: the end of the process, or that of the power too.
         export_delay: seconds that those wait for others, to share an export.
         metric_interval: seconds between two exports of metrics; nothing new, no export.
         retry_initial, retry_max: seconds of the backoff between attempts.
@@ -84,7 +89,11 @@ class TelemetryOptions:
     redact: Callable[[str], str] = field(default=str, repr=False)
     ring_capacity: int = 8192
     batch_size: int = 512
-    queue_bytes: int = 16 * 1024 * 1024
+    spool: Path | None = None
+    spool_bytes: int = 16 * 1024 * 1024
+    spool_age: float = 7 * 86_400.0
+    dead_bytes: int = 16 * 1024 * 1024
+    durability: Durability = "process"
     export_delay: float = 1.0
     metric_interval: float = 10.0
     retry_initial: float = 0.5
@@ -172,7 +181,11 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
             redact=Redaction(settings),
             ring_capacity=told.ring_capacity,
             batch_size=told.batch_size,
-            queue_bytes=told.queue_bytes,
+            spool=settings.storage.spool,
+            spool_bytes=told.spool_bytes,
+            spool_age=told.spool_days * 86_400,
+            dead_bytes=told.dead_bytes,
+            durability=told.durability,
             metric_interval=told.metric_interval,
         )
     except ValueError as error:

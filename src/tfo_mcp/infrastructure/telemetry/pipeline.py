@@ -1,23 +1,26 @@
-"""The thread between recorder and outbox: folds records into metrics, and encodes what is to be exported."""
+"""The thread between recorder and spool: folds records into metrics, and encodes what is to be exported."""
 
 from __future__ import annotations
 
 import logging
 import math
+import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
-from tfo_mcp.infrastructure.telemetry.outbox import Outbox, Parcel, Signal
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
+from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
+from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, SpoolFile
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.telemetry.encode import Encoder
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tfo_mcp.telemetry")
 
+_MOST_IN_MEMORY = 64 * 1024 * 1024
+"""Bytes that wait where there is no spool on disk."""
+
 TICK = 0.05
 """Seconds from the first record that waits until the ring is emptied."""
 
 
 class _Export:
-    """Encoder, outbox and sender: there only where there is an endpoint. Made on the pipeline's thread."""
+    """Encoder, spool and sender: there only where there is an endpoint. Made on the pipeline's thread."""
 
     def __init__(self, options: TelemetryOptions, aggregate: Aggregate) -> None:
         from tfo_mcp.infrastructure.telemetry.encode import Encoder
@@ -40,12 +46,15 @@ class _Export:
         target = options.target()
         if target is None:
             raise ValueError("there is no endpoint to export to")
-        self.encoder: Encoder = Encoder(resource_of(options), options.service_version, options.redact)
-        self.outbox = Outbox(max_bytes=options.queue_bytes, max_items=options.batch_size, linger=options.export_delay)
-        self.sender: Sender = Sender(self.outbox, connect(options, target), options, aggregate)
+        resource = resource_of(options)
+        self.encoder: Encoder = Encoder(resource, options.service_version, options.redact)
+        self.spool = _spool(options, str(resource[names.SERVICE_INSTANCE]))
+        self.sender: Sender = Sender(self.spool, connect(options, target), options, aggregate)
+        self._parcels: list[Parcel] = []
         self._aggregate = aggregate
         self._exports_logs = options.logs
         self._exported = 0
+        self._told: str | None = None
         self.sender.start()
 
     def items(self, items: Sequence[Item]) -> None:
@@ -71,25 +80,37 @@ class _Export:
             _log.warning("an item of %s cannot be encoded (%s)", signal, type(error).__name__)
             self._aggregate.count(names.DROPPED[signal], 1, {names.REASON: names.DROPPED_UNENCODABLE})
             return
-        for parcel in parcels:
-            self._put(parcel)
+        self._parcels += parcels
 
     def metrics(self) -> None:
         """Encode all metrics, if there is anything new."""
         if self.metrics_pending:
             self._exported = self._aggregate.changes
-            self._put(self.encoder.metrics(self._aggregate.snapshot(), self._aggregate.started_ns))
+            self._parcels.append(self.encoder.metrics(self._aggregate.snapshot(), self._aggregate.started_ns))
 
     @property
     def metrics_pending(self) -> bool:
         """Whether anything was counted since the last export."""
         return self._aggregate.changes != self._exported
 
-    def _put(self, parcel: Parcel) -> None:
-        for dropped in self.outbox.put(parcel):
-            self._aggregate.count(
-                names.DROPPED[dropped.signal], dropped.items, {names.REASON: names.DROPPED_QUEUE_FULL}
-            )
+    def commit(self) -> None:
+        """Put what was encoded where it outlives the process."""
+        parcels, self._parcels = self._parcels, []
+        for lost in self.spool.put(parcels):
+            self._aggregate.count(names.DROPPED[lost.signal], lost.items, {names.REASON: lost.reason})
+        if self.spool.problem not in {None, self._told}:
+            _log.warning("%s; what is recorded waits in memory", self.spool.problem)
+        self._told = self.spool.problem
+
+
+def _spool(options: TelemetryOptions, source: str) -> Spool:
+    limits = limits_of(options)
+    try:
+        return Spool(SpoolFile(options.spool, source, options.durability), limits)
+    except (OSError, sqlite3.Error) as error:
+        _log.warning("the spool %r cannot be used (%s); what is recorded waits in memory", str(options.spool), error)
+        in_memory = replace(limits, max_bytes=min(limits.max_bytes, _MOST_IN_MEMORY))
+        return Spool(SpoolFile(None, source, options.durability), in_memory)
 
 
 class Pipeline:
@@ -131,7 +152,7 @@ class Pipeline:
         self._hurry()
         if not done.wait(max(0.0, deadline - time.monotonic())):
             return False
-        return self._export is None or self._export.outbox.wait_empty(deadline)
+        return self._export is None or self._export.spool.wait_empty(deadline)
 
     def stop(self, deadline: float) -> bool:
         """Export everything and end both threads, by `deadline` (monotonic) in any case.
@@ -147,22 +168,34 @@ class Pipeline:
         export = self._export
         if export is None:
             return not self._options.endpoint
-        export.outbox.close()
+        export.spool.close()
         export.sender.hurry(deadline)
         delivered = export.sender.join() and not self._thread.is_alive()
-        spans, logs = export.outbox.undelivered("traces"), export.outbox.undelivered("logs")
-        if spans or logs:
-            _log.warning("shut down before the collector took %d spans and %d log records", spans, logs)
+        if not delivered:
+            self._tell_what_is_left(export.spool)
+        if export.sender.has_ended:  # or it would find the file closed; the end of the process closes it too
+            export.spool.release()
         return delivered
 
     @property
     def complaints(self) -> list[str]:
-        """What the collector does not take at present, and why."""
-        return [] if self._export is None else self._export.sender.complaints
+        """What neither the collector nor the disk takes at present, and why."""
+        if self._export is None:
+            return []
+        problem = self._export.spool.problem
+        return [*self._export.sender.complaints, *([] if problem is None else [problem])]
 
-    def waiting(self, signal: Signal) -> int:
-        """Spans or log records that wait for the collector."""
-        return 0 if self._export is None else self._export.outbox.undelivered(signal)
+    def contents(self) -> Contents | None:
+        """What waits for the collector, of all processes that share the spool; blocks on the disk."""
+        return None if self._export is None else self._export.spool.contents()
+
+    def _tell_what_is_left(self, spool: Spool) -> None:
+        left = spool.contents()
+        spans, logs = (0, 0) if left is None else (left.items.get("traces", 0), left.items.get("logs", 0))
+        if spool.is_durable:
+            _log.info("%d spans and %d log records wait for the collector, and for the next start", spans, logs)
+        elif spans or logs:
+            _log.warning("shut down before the collector took %d spans and %d log records", spans, logs)
 
     @property
     def _stopping(self) -> bool:
@@ -202,8 +235,10 @@ class Pipeline:
                     self._export.metrics()
                     self._metrics_due = time.monotonic() + self._options.metric_interval
                 self._export_items(self._export, items)
+                self._export.commit()
                 if self._stopping:
-                    self._export.metrics()  # the last word, on what the encoding dropped
+                    self._export.metrics()  # the last word, on what was dropped just now
+                    self._export.commit()
         except Exception:  # noqa: BLE001  # the thread must live on, or nothing would be recorded any more
             _log.exception("some records could not be worked on")
         if flushes and self._export is not None:

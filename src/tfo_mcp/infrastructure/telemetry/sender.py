@@ -14,7 +14,8 @@ from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
-from tfo_mcp.infrastructure.telemetry.outbox import Outbox, Parcel
+from tfo_mcp.infrastructure.telemetry.spool import Spool
+from tfo_mcp.infrastructure.telemetry.spool_file import Parcel
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.telemetry.transport import Answer, Transport
@@ -32,14 +33,14 @@ class Sender:
     """Takes parcels and tries until each is delivered or refused.
 
     Args:
-        outbox: where parcels come from, and go back to after a failure.
+        spool: where parcels wait until the collector has them.
         transport: makes one attempt; used by this thread.
         options: timeout and backoff.
         aggregate: counts what became of spans and log records.
     """
 
-    def __init__(self, outbox: Outbox, transport: Transport, options: TelemetryOptions, aggregate: Aggregate) -> None:
-        self._outbox = outbox
+    def __init__(self, spool: Spool, transport: Transport, options: TelemetryOptions, aggregate: Aggregate) -> None:
+        self._spool = spool
         self._transport = transport
         self._options = options
         self._aggregate = aggregate
@@ -55,6 +56,11 @@ class Sender:
         """What the collector does not take at present, and why: `traces: UNAVAILABLE`."""
         return sorted(f"{signal}: {code}" for signal, code in tuple(self._complaints))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its thread does nothing any more."""
+        return not self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -64,10 +70,10 @@ class Sender:
         self._deadline = deadline
         self._failures = 0
         self._hurried.set()
-        self._outbox.hurry()
+        self._spool.hurry()
 
     def join(self) -> bool:
-        """Wait until the outbox, which must have been closed, is empty or the deadline has passed.
+        """Wait until of the spool, which must have been closed, all that was put here is sent, or for the deadline.
 
         Returns:
             Whether everything was delivered or refused.
@@ -75,13 +81,13 @@ class Sender:
         self._thread.join(max(0.0, self._deadline - time.monotonic()))
         if self._thread.is_alive():
             self._transport.abort()
-        return self._outbox.wait_empty(0)
+        return self._spool.wait_empty(0)
 
     def _run(self) -> None:
-        while (parcel := self._outbox.take()) is not None:
+        while (parcel := self._spool.take()) is not None:
             timeout = min(self._options.timeout, self._deadline - time.monotonic())
             if timeout <= 0:
-                self._outbox.give_back(parcel)
+                self._spool.failed(parcel)
                 break
             try:
                 answer = self._transport.send(parcel.signal, parcel.body, timeout)
@@ -97,28 +103,32 @@ class Sender:
         """Do what the answer asks for; returns the pause before the next attempt, as `_pause` takes it."""
         if answer.verdict == "retry":
             return self._failed(parcel, answer.code, answer.detail, answer.retry_after)
-        refused = parcel.items if answer.verdict == "refused" else answer.refused_items
-        if parcel.signal != "metrics":
-            self._aggregate.count(names.EXPORTED[parcel.signal], max(parcel.items - refused, 0))
-            self._aggregate.count(names.DROPPED[parcel.signal], refused, {names.REASON: names.DROPPED_REFUSED})
+        if answer.verdict == "unauthorized":
+            self._count_failure(parcel, answer.code)
+            self._complain(parcel, answer.code, "does not let us send %s (%s %s); trying again", answer.detail)
+            self._spool.failed(parcel)
+            return self._options.retry_max, False
         self._failures = 0
         if answer.verdict == "refused":
             self._count_failure(parcel, answer.code)
             self._complain(parcel, answer.code, "refused %s for good (%s %s)", answer.detail)
-        elif answer.refused_items or answer.detail:
+            lost = self._spool.refused(parcel, answer.code, self._masked(answer.detail))
+            self._count_lost(parcel, 0 if lost is None else lost.items)
+            return None
+        if parcel.signal != "metrics":
+            self._aggregate.count(names.EXPORTED[parcel.signal], max(parcel.items - answer.refused_items, 0))
+        self._count_lost(parcel, answer.refused_items)
+        if answer.refused_items or answer.detail:
             self._complain(parcel, "partial", "took %s only in part (%s %s)", answer.detail)
         else:
             self._recovered(parcel)
-        self._outbox.done()
+        self._spool.accepted(parcel)
         return None
 
     def _failed(self, parcel: Parcel, code: str, detail: str, retry_after: float | None) -> tuple[float, bool]:
         self._count_failure(parcel, code)
         self._complain(parcel, code, "did not take %s (%s %s); trying again", detail)
-        for dropped in self._outbox.give_back(parcel):
-            self._aggregate.count(
-                names.DROPPED[dropped.signal], dropped.items, {names.REASON: names.DROPPED_QUEUE_FULL}
-            )
+        self._spool.failed(parcel)
         if retry_after is not None:
             return retry_after, True
         initial = self._options.retry_initial if self._deadline == math.inf else _LAST_RETRY
@@ -142,13 +152,20 @@ class Sender:
     def _count_failure(self, parcel: Parcel, code: str) -> None:
         self._aggregate.count(names.EXPORT_FAILURES, 1, {names.SIGNAL: parcel.signal, ERROR_TYPE: code})
 
+    def _count_lost(self, parcel: Parcel, items: int) -> None:
+        if parcel.signal != "metrics":
+            self._aggregate.count(names.DROPPED[parcel.signal], items, {names.REASON: names.DROPPED_REFUSED})
+
     def _complain(self, parcel: Parcel, code: str, what: str, detail: str) -> None:
         """Say once what is wrong, until it is well again. A collector may quote our headers: they are masked."""
         if (parcel.signal, code) not in self._complaints:
             self._complaints = self._complaints | {(parcel.signal, code)}  # another thread may be reading the old one
-            for secret in self._secrets:
-                detail = detail.replace(secret, "***")
-            _log.warning(f"the collector {what}", parcel.signal, code, detail[:_MAX_DETAIL])
+            _log.warning(f"the collector {what}", parcel.signal, code, self._masked(detail))
+
+    def _masked(self, detail: str) -> str:
+        for secret in self._secrets:
+            detail = detail.replace(secret, "***")
+        return detail[:_MAX_DETAIL]
 
     def _recovered(self, parcel: Parcel) -> None:
         others = {complaint for complaint in self._complaints if complaint[0] != parcel.signal}

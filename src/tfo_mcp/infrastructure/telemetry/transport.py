@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from tfo_mcp.infrastructure.telemetry.options import Target, TelemetryOptions
-from tfo_mcp.infrastructure.telemetry.outbox import Signal
+from tfo_mcp.infrastructure.telemetry.spool_file import Signal
 
 MAX_RETRY_AFTER = 60.0
 """Seconds that a collector may make us wait; what it asks beyond is not honoured."""
@@ -33,14 +33,14 @@ class Answer:
     """What became of an attempt.
 
     Attributes:
-        verdict: `refused` is for good.
+        verdict: `refused` is for good; `unauthorized` until somebody sets another key, here or there.
         code: the HTTP status, gRPC status or error that says why, from a bounded set; empty where delivered.
         detail: the collector's own words, for the log.
         refused_items: spans or log records of a delivered request that the collector did not take.
         retry_after: seconds it asked for.
     """
 
-    verdict: Literal["delivered", "retry", "refused"]
+    verdict: Literal["delivered", "retry", "unauthorized", "refused"]
     code: str = ""
     detail: str = ""
     refused_items: int = 0
@@ -93,6 +93,7 @@ _GRPC_METHODS: Mapping[Signal, str] = {
 _GRPC_RETRY = frozenset(
     {"UNAVAILABLE", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "DATA_LOSS"}
 )
+_GRPC_UNAUTHORIZED = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
 
 
 class GrpcTransport:
@@ -124,6 +125,8 @@ class GrpcTransport:
             # RESOURCE_EXHAUSTED is worth a retry only if the collector says when; otherwise the request is too large.
             trailers: dict[str, Any] = dict(error.trailing_metadata() or ())
             told = b"google.rpc.RetryInfo" in trailers.get("grpc-status-details-bin", b"")
+            if code in _GRPC_UNAUTHORIZED:
+                return Answer("unauthorized", code, (error.details() or ""))
             again = code in _GRPC_RETRY or (code == "RESOURCE_EXHAUSTED" and told)
             return Answer("retry" if again else "refused", code, (error.details() or ""))
 
@@ -141,6 +144,7 @@ class GrpcTransport:
 
 _HTTP_RETRY = frozenset({408, 429})
 """Besides every 5xx."""
+_HTTP_UNAUTHORIZED = frozenset({401, 403})
 
 
 class HttpTransport:
@@ -189,6 +193,8 @@ class HttpTransport:
             return Answer("retry", type(error).__name__, str(error))
         if response.is_success:
             return _delivered(signal, text)
+        if response.status_code in _HTTP_UNAUTHORIZED:
+            return Answer("unauthorized", str(response.status_code))
         again = response.is_server_error or response.status_code in _HTTP_RETRY
         return Answer("retry" if again else "refused", str(response.status_code), retry_after=_seconds(retry_after))
 
