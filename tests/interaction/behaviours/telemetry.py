@@ -94,6 +94,11 @@ TELEMETRY: Sequence[Behaviour] = (
         "logged.",
     ),
     Behaviour(
+        "telemetry.truth",
+        "diagrams: Telemetry Recording Flow",
+        "What counters and traces say is what was asked and how it was answered: every request once.",
+    ),
+    Behaviour(
         "telemetry.spooled",
         "diagrams: Telemetry Flow",
         "What was committed to the spool arrives, whatever ends the server or keeps the collector from taking it.",
