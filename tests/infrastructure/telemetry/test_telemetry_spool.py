@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -341,6 +342,30 @@ def test_a_file_that_is_damaged_in_use_is_moved_aside_and_what_is_put_is_kept(tm
         put(spool, traces("b"))
         assert told(spool.take()) == ("traces", b"ab", 2)
         assert list(tmp_path.glob("spool.db.damaged-*"))
+
+
+def refuse(spool: Spool, parcel: Parcel) -> None:
+    spool.refused(parcel, "400", "")
+
+
+@pytest.mark.parametrize(("settle", "left"), [(Spool.accepted, "bc"), (refuse, "bc"), (Spool.failed, "abc")])
+def test_what_was_taken_from_a_file_that_is_no_more_touches_nothing_in_the_next(
+    tmp_path: Path, settle: Callable[[Spool, Parcel], None], left: str
+) -> None:
+    path = tmp_path / "state" / "spool.db"
+    with a_spool(path) as spool:
+        put(spool, traces("a"))
+        first = taken(spool)
+        rmtree(path.parent)
+        put(spool, traces("b"))
+        settle(spool, first)
+        put(spool, traces("c"))
+        spool.close()
+        found = ""
+        while (parcel := spool.take()) is not None:
+            found += parcel.body.decode()
+            spool.accepted(parcel)
+        assert sorted(found) == list(left)
 
 
 def test_what_the_disk_does_not_take_goes_out_all_the_same_and_is_written_when_it_does(tmp_path: Path) -> None:

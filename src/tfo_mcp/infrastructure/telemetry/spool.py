@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
@@ -159,31 +159,30 @@ class Spool:
     def accepted(self, parcel: Parcel) -> None:
         """The collector has it."""
         with self._changed:
-            self._in_hand = None
-            self._accepted.update(parcel.rows)
-            self._alone.difference_update(parcel.rows)
-            self._forget_accepted()
+            if self._takes_back(parcel):
+                self._accepted.update(parcel.rows)
+                self._alone.difference_update(parcel.rows)
+                self._forget_accepted()
             self._changed.notify_all()
 
     def failed(self, parcel: Parcel) -> None:
         """It is to be tried again, behind the others so that one bad parcel holds up none."""
         with self._changed:
-            self._in_hand = None
-            if parcel.rows:
+            if self._takes_back(parcel) and parcel.rows:
                 self._behind[parcel.signal] = parcel.rows[-1]
             else:
-                self._unwritten = _without_old_metrics([parcel, *self._unwritten])
+                self._unwritten = _without_old_metrics([replace(parcel, rows=()), *self._unwritten])
             self._changed.notify_all()
 
     def refused(self, parcel: Parcel, code: str, detail: str) -> Lost | None:
         """The collector will never take it; what is lost by that, None where its parts are to be tried one by one."""
         with self._changed:
-            self._in_hand = None
-            if len(parcel.rows) > 1:
-                self._alone.update(parcel.rows)
+            rows = parcel.rows if self._takes_back(parcel) else ()
+            if len(rows) > 1:
+                self._alone.update(rows)
                 return None
-            self._alone.difference_update(parcel.rows)
-            for row in parcel.rows:
+            self._alone.difference_update(rows)
+            for row in rows:
                 try:
                     self._file.bury(row, code, detail, self._limits.max_dead_bytes)
                 except sqlite3.Error:  # it does not come back all the same
@@ -226,6 +225,9 @@ class Spool:
 
     def _write(self) -> Sequence[Lost]:
         try:
+            if self._file.is_gone:
+                self._forget_file()
+                self._file.begin_anew()
             self._forget_accepted()
             lost = self._make_room()
             self._file.append(self._unwritten)
@@ -266,11 +268,25 @@ class Spool:
         except sqlite3.Error as error:
             self._troubled(error)
 
+    def _takes_back(self, parcel: Parcel) -> bool:
+        """Whether its rows are those of the file that is in use now."""
+        is_known, self._in_hand = parcel is self._in_hand, None
+        return is_known
+
     def _troubled(self, error: Exception) -> None:
         self.problem = f"the spool {self._file} cannot be used: {error}"
         if isinstance(error, sqlite3.Error) and is_damaged(error):
+            self._forget_file()
             with suppress(sqlite3.Error, OSError):
-                self._file.begin_anew()
+                self._file.begin_anew(damaged=True)
+
+    def _forget_file(self) -> None:
+        """Another one begins, with the same numbers for other rows."""
+        self._in_hand = None
+        self._accepted.clear()
+        self._alone.clear()
+        self._behind = dict.fromkeys(_AFTER, 0)
+        self._room_until = -math.inf
 
     def _may_send(self) -> bool:
         try:

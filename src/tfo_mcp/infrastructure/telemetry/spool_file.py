@@ -114,11 +114,8 @@ class SpoolFile:
         self._source = source
         self._lock: int | None = None
         self._durability: Durability = durability
-        if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._database = self._opened()
+        self._identity = self._found()
 
     def __str__(self) -> str:
         return "in memory" if self.path is None else repr(str(self.path))
@@ -241,18 +238,36 @@ class SpoolFile:
 
     # --- opening ---
 
-    def begin_anew(self) -> None:
-        """Move a damaged file aside, and make an empty one.
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file was moved, deleted or replaced: what is written now would be lost."""
+        return self.path is not None and self._found() != self._identity
+
+    def begin_anew(self, *, damaged: bool = False) -> None:
+        """Open the file that is there now, or an empty one; with `damaged` the one in use is moved aside.
 
         Raises:
             OSError, sqlite3.Error: it cannot be made.
         """
-        if self.path is not None:
-            self._database.close()
+        self._database.close()
+        if damaged and self.path is not None and not self.is_gone:  # another process may have been faster
             self._move_aside(self.path)
-        self._database = _connect(self.path, self._durability)
+        self._database = self._opened()
+        self._identity = self._found()
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file has the name now."""
+        try:
+            found = None if self.path is None else self.path.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     def _opened(self) -> sqlite3.Connection:
+        if self.path is not None:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
             return _connect(self.path, self._durability)
         except sqlite3.DatabaseError as error:
