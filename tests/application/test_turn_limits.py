@@ -130,6 +130,19 @@ def test_a_request_that_was_stopped_before_it_was_sent_took_nothing_and_leaves_n
     run(scenario())
 
 
+def test_a_request_that_was_stopped_before_its_first_attempt_took_nothing() -> None:
+    async def scenario() -> None:
+        silence = Silence(sent=False)
+        world = World(silence, timeout=60)
+        sending, conversation_id = await waiting(world, silence)
+        pass_time(61)
+        turn = await sending
+        assert (turn.stop_reason, turn.unknown_requests) == ("timeout", 0)
+        assert (await world.stored(conversation_id)).unknown_requests == 0
+
+    run(scenario())
+
+
 # --- the budget ----------------------------------------------------------------------------------------
 
 

@@ -207,7 +207,7 @@ class TurnRunner:
                 span.cancelled()
             else:
                 span.broke(error)
-            conversation.request_cancelled(arriving.arrived)
+            conversation.request_cancelled(arriving.arrived, sent=arriving.sent)
             await self._desk.settle(conversation)
             raise
         span.completed(answer)
