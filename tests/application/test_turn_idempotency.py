@@ -8,8 +8,15 @@ from dataclasses import replace
 import pytest
 
 from support.world import Arriving, Silence, World, run, says, texts, tool, uses, waiting
+from tfo_mcp.application.budget import BudgetLimits
 from tfo_mcp.application.commands import SendMessage
-from tfo_mcp.domain.errors import ClaudeFailure, ConversationClosed, IdempotencyKeyReused
+from tfo_mcp.domain.errors import (
+    BudgetExceeded,
+    ClaudeFailure,
+    ConversationClosed,
+    IdempotencyKeyReused,
+    ToolsNotAllowed,
+)
 
 FAILURE = ClaudeFailure("overloaded", status=529, counts=True)
 
@@ -42,6 +49,23 @@ def test_an_answer_is_given_again_of_a_conversation_that_is_closed_but_nothing_n
             with pytest.raises(ConversationClosed):
                 await world.send("And?", first.conversation_id, key=key)
         assert await world.rows("SELECT count(*) FROM pending_sends") == [(0,)]
+
+    run(scenario())
+
+
+def test_an_answer_is_given_again_though_nothing_new_could_be_asked_any_more() -> None:
+    async def scenario() -> None:
+        look, asked = tool("look"), SendMessage("Hello", tools=("look",), idempotency_key="1")
+        world = World(says("One."), tools=[look])
+        first = await world.command(asked)
+        stricter = World(storage=world.storage, tools=[look], allowed=[], budget=BudgetLimits(day=1))
+        assert await stricter.command(asked) == first
+        with pytest.raises(ToolsNotAllowed):
+            await stricter.command(replace(asked, idempotency_key="2"))
+        with pytest.raises(BudgetExceeded):
+            await stricter.send(key="3")
+        tables = ("conversations", "turns", "pending_sends")
+        assert [await world.rows(f"SELECT count(*) FROM {table}") for table in tables] == [[(1,)], [(1,)], [(0,)]]  # noqa: S608  # names of ours
 
     run(scenario())
 

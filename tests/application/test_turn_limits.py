@@ -130,6 +130,58 @@ def test_a_request_that_was_stopped_before_it_was_sent_took_nothing_and_leaves_n
     run(scenario())
 
 
+def test_a_request_that_was_stopped_before_its_first_attempt_took_nothing() -> None:
+    async def scenario() -> None:
+        silence = Silence(sent=False)
+        world = World(silence, timeout=60)
+        sending, conversation_id = await waiting(world, silence)
+        pass_time(61)
+        turn = await sending
+        assert (turn.stop_reason, turn.unknown_requests) == ("timeout", 0)
+        assert (await world.stored(conversation_id)).unknown_requests == 0
+
+    run(scenario())
+
+
+def test_an_answer_that_was_there_in_time_is_told_although_its_commit_was_late() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        world = World(silence, timeout=60)
+        sending, conversation_id = await waiting(world, silence)
+        await while_it_is_committed(world, silence)
+        pass_time(61)
+        turn = await sending
+        assert (turn.stop_reason, turn.text) == ("end_turn", "Done.")
+        stored = await world.stored(conversation_id)
+        assert (stored.turn and stored.turn.state, texts(stored)[-1]) == (TurnState.ENDED, "assistant: Done.")
+
+    run(scenario())
+
+
+def test_an_answer_whose_commit_was_cancelled_is_the_turns_end_and_not_asked_for_again() -> None:
+    async def scenario() -> None:
+        silence = Silence()
+        world = World(silence)
+        sending = asyncio.create_task(world.send(key="1"))
+        await silence.asked.wait()
+        await while_it_is_committed(world, silence)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        turn = await world.send(key="1")
+        assert (turn.stop_reason, turn.text, len(world.scripted.requests)) == ("end_turn", "Done.", 1)
+
+    run(scenario())
+
+
+async def while_it_is_committed(world: World, silence: Silence) -> None:
+    """Claude answers, and the answer is being committed."""
+    world.storage.slow = slow = Silence()
+    silence.over.set()
+    await slow.asked.wait()
+    world.storage.slow = None
+
+
 # --- the budget ----------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.conversation_handler import ConversationHandler, SendDefaults, TurnResult
 from tfo_mcp.application.ports import (
     AnswerListener,
+    Attempt,
     ClaudeRequest,
     ClaudeResponse,
     ClaudeService,
@@ -53,6 +54,7 @@ from tfo_mcp.infrastructure.schemas import JsonSchemas
 DEADLINE = 20.0
 NO_BUDGET = BudgetLimits()
 SO_FAR = Usage(10, 3, 2, 1)
+CANCELLED = Attempt(number=1, status=None, error_type="CancelledError", request_id=None, duration=0.0)
 Result = TypeVar("Result")
 
 
@@ -73,9 +75,10 @@ def pass_time(seconds: float) -> None:
 
 
 class Silence:
-    """Claude does not answer before `over` is set."""
+    """Claude does not answer before `over` is set; unless it was `sent`, the request has not even left."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sent: bool = True) -> None:
+        self.sent = sent
         self.asked = asyncio.Event()
         self.over = asyncio.Event()
 
@@ -140,7 +143,12 @@ class ScriptedClaude:
             step = step.end
         if isinstance(step, Silence):
             step.asked.set()
-            await step.over.wait()
+            try:
+                await step.over.wait()
+            except asyncio.CancelledError:
+                if step.sent and listener is not None:
+                    listener.attempted(CANCELLED)
+                raise
             step = says("Done.")
         if isinstance(step, ClaudeFailure):
             raise step

@@ -10,12 +10,17 @@ from tfo_mcp.domain.turn import Arrived
 
 
 class Arriving(AnswerListener):
-    """Keeps what arrives of an answer, and passes on what the span and the client want to know."""
+    """Keeps what arrives of an answer, and passes on what the span and the client want to know.
+
+    Attributes:
+        sent: whether there was an attempt at all, be it one that was cancelled.
+    """
 
     def __init__(self, span: ClaudeSpan, progress: TurnProgress, before: Usage) -> None:
         self._span = span
         self._progress = progress
         self._before = before.all_tokens
+        self.sent = False
         self._text: list[str] = []
         self._begun = False
         self._usage: Usage | None = None
@@ -33,6 +38,7 @@ class Arriving(AnswerListener):
         )
 
     def attempted(self, attempt: Attempt) -> None:
+        self.sent = True
         self._span.attempted(attempt)
 
     def begun(self, model: str, usage: Usage, request_id: str | None) -> None:

@@ -111,15 +111,14 @@ class ConversationHandler:
         the turn that has it is told again, or continued where it failed.
 
         Raises:
-            ClaudeNotConfigured, ToolsNotAllowed, InvalidOutputSchema, BudgetExceeded, ConversationTooLong: before
-                anything is stored.
-            ConversationNotFound, ConversationClosed, IdempotencyKeyReused: nothing was stored or sent.
+            ClaudeNotConfigured, InvalidOutputSchema: before anything is looked at.
+            ConversationNotFound, ConversationClosed, ToolsNotAllowed, BudgetExceeded, ConversationTooLong,
+                IdempotencyKeyReused: nothing was stored or sent.
             TurnTimedOut: the turns before it took too long; nothing was stored or sent.
             ClaudeFailure, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
                 is stored and sending the next one is the retry; without, it is not, or the conversation closed.
         """
         self._claude.check_configured()
-        self._tools.check(command.tools)
         if command.output_schema is not None:
             self._schemas.check(command.output_schema)
         progress = TurnProgress(info)
@@ -200,18 +199,20 @@ class ConversationHandler:
         """The conversation, and what is to be stored where it is a new one."""
         if command.conversation_id is None:
             created = Conversation.create(principal=info.principal, model=self._defaults.model)
-            await self._check(created, send)
+            if send.idempotency_key is None:  # with one, it may be a turn that was answered before
+                await self._check(created, send)
             return created.id, created
         parsed = parse_conversation_id(command.conversation_id)
         found = None if parsed is None else await self._desk.look_at(parsed, info.principal)
         if found is None:
             raise ConversationNotFound(command.conversation_id)
-        if send.idempotency_key is None:  # with one, it may be a turn that was answered before
+        if send.idempotency_key is None:
             found.check_is_open()
             await self._check(found, send)
         return found.id, None
 
     async def _check(self, conversation: Conversation, send: Send) -> None:
+        self._tools.check(send.options.tools)
         await self._runner.check(conversation, send.content, send.options)
 
     # --- to take one's turn --------------------------------------------------------------------------

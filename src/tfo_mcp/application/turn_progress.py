@@ -10,7 +10,7 @@ from typing import Final
 from tfo_mcp.application.bus import RequestInfo
 
 _HEARTBEAT: Final = 5.0
-"""Seconds after which something is sent whatever happens; clients give up after some ten times as many."""
+"""Seconds within which something is sent whatever happens; clients give up after some ten times as many."""
 
 _PACE: Final = 0.2
 """Seconds between two notifications at least, so that text goes in pieces that are worth one."""
@@ -68,7 +68,7 @@ class TurnProgress:
             await self._info.client.progress(token, round(seconds, 3), None, message)
             await asyncio.sleep(_PACE)
             try:
-                async with asyncio.timeout(_HEARTBEAT):
+                async with asyncio.timeout(_HEARTBEAT - _PACE):
                     await self._news.wait()
             except TimeoutError:
                 continue

@@ -29,7 +29,7 @@ from tfo_mcp.domain.errors import BudgetExceeded, ClaudeFailure, ConversationToo
 from tfo_mcp.domain.message import Block, Message, Usage
 from tfo_mcp.domain.tool import Tool
 from tfo_mcp.domain.transcript import Transcript
-from tfo_mcp.domain.turn import Turn, TurnOptions
+from tfo_mcp.domain.turn import Turn, TurnOptions, TurnState
 
 _BYTES_A_TOKEN = 3
 """UTF-8 bytes that count as a token where nobody has counted (DESIGN §6)."""
@@ -120,6 +120,9 @@ class TurnRunner:
             with self._deadlines.within(self._limits.timeout):
                 await self._steps(conversation, begun, info, progress)
         except DeadlinePassed:
+            if _turn(conversation).state is TurnState.ENDED:  # it had its end, and only the commit was late
+                await self._desk.commit(conversation)
+                return
             conversation.end_turn("timeout", unanswered="This tool call was stopped: the turn's time was over.")
             await self._desk.settle(conversation)
         except BudgetExceeded:
@@ -127,7 +130,8 @@ class TurnRunner:
             await self._desk.commit(conversation)
         except asyncio.CancelledError:
             if own:
-                conversation.cancel_turn()
+                if _turn(conversation).state is not TurnState.ENDED:
+                    conversation.cancel_turn()
                 await self._desk.settle(conversation)
             raise
 
@@ -207,7 +211,7 @@ class TurnRunner:
                 span.cancelled()
             else:
                 span.broke(error)
-            conversation.request_cancelled(arriving.arrived)
+            conversation.request_cancelled(arriving.arrived, sent=arriving.sent)
             await self._desk.settle(conversation)
             raise
         span.completed(answer)

@@ -143,7 +143,6 @@ UTILITIES: Sequence[Behaviour] = (
         "progress.increases",
         "MCP 2025-11-25 basic/utilities/progress",
         "Progress increases with every notification.",
-        gap="no tool of the server's own tells progress yet; it arrives with long turns",
     ),
     Behaviour(
         "cancellation.no-answer",

@@ -66,7 +66,7 @@ class AnswerListener(Protocol):
     """Whoever wants to know what arrives of an answer while it arrives. No call may block or raise."""
 
     def attempted(self, attempt: Attempt) -> None:
-        """One attempt has its answer's head, or failed."""
+        """One attempt has its answer's head, or failed, or was cancelled."""
         ...
 
     def begun(self, model: str, usage: Usage, request_id: str | None) -> None:
