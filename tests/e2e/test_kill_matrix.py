@@ -203,7 +203,8 @@ def test_the_steps_between_those_are_no_other(tmp_path: Path) -> None:
 @pytest.mark.behaviour("conversation.survives.anywhere")
 def test_two_hundred_random_steps(tmp_path: Path) -> None:
     began, chosen = time.monotonic(), random.Random(4)  # to be had again
-    died = matrix(tmp_path, [chosen.randint(1, LAST_STEP) for _ in range(200)])
+    died = matrix(tmp_path, [chosen.randint(1, LAST_STEP) for _ in range(230)])  # of which some come too late
     steps = Counter(re.sub(r"^\d+ ", "", step) for step in died)
     figures = {"kills": len(died) - steps["over before"], "lost": 0, "doubled": 0, "run twice": 0}
+    assert figures["kills"] >= 200
     keep("kill-matrix", began, {**figures, "by step": dict(steps.most_common())})
