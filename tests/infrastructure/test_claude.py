@@ -235,6 +235,25 @@ def test_a_refusal_in_words_that_cannot_be_encoded_is_a_sentence_that_can() -> N
     assert "Not \N{REPLACEMENT CHARACTER}." in str(asyncio.run(scenario()))
 
 
+@pytest.mark.behaviour("claude.error.client")
+@pytest.mark.parametrize("odd", [7, ["x"], {"a": 1}, None], ids=["number", "list", "object", "null"])
+def test_a_refusal_without_words_is_what_its_status_says(odd: object) -> None:
+    error = {"type": odd, "message": odd, "details": {"error_code": odd}}
+
+    async def scenario(*answers: bytes) -> ClaudeFailure:
+        async with raw_api(*answers) as api:
+            refused = await failure(service(api.base_url, retries=1))
+            assert api.requests == len(answers)
+            return refused
+
+    wrong = asyncio.run(scenario(refusal(400, {"error": error})))
+    assert str(wrong) == "Claude's API refused the request (status 400): it gave no reason"
+    busy = refusal(429, {"error": error}, "retry-after: 0.01")
+    assert asyncio.run(scenario(busy, busy)).counts
+    within = asyncio.run(scenario(events(START, {"type": "error", "error": error})))
+    assert (within.status, within.counts, within.may_have_cost) == (500, True, True)
+
+
 @pytest.mark.behaviour("claude.response")
 def test_tool_calls_come_back_with_their_whole_input_nulls_included() -> None:
     script = "replies: [{text: Wait., tool_use: [{name: echo, input: {message: hi, none: null, deep: [{a: null}]}}]}]"

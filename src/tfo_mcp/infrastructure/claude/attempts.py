@@ -72,7 +72,7 @@ async def watch_attempts(request: APIRequest, call_next: AsyncCallNext) -> Async
     if response.is_success:
         return answer
     is_whole = await _read(response)
-    if seconds_to_wait(response) > _LONGEST_WAIT or (is_whole and _error_code(response) in SPEND_LIMITS):
+    if seconds_to_wait(response) > _LONGEST_WAIT or (is_whole and _is_spend_limit(response)):
         response.headers["x-should-retry"] = "false"  # what the SDK takes for the API's own word
     if is_whole:
         return answer
@@ -118,8 +118,8 @@ def seconds_to_wait(response: Response) -> float:
     return 0.0
 
 
-def _error_code(response: Response) -> object:
+def _is_spend_limit(response: Response) -> bool:
     try:
-        return response.json()["error"]["details"]["error_code"]
+        return response.json()["error"]["details"]["error_code"] in SPEND_LIMITS
     except (ValueError, LookupError, TypeError):
-        return None
+        return False
