@@ -270,8 +270,10 @@ def test_failures_in_a_row_close_the_conversation_and_it_can_still_be_read() -> 
         conversation_id = world.created()
         with pytest.raises(ClaudeFailure):
             await world.send("Again", conversation_id)
-        with pytest.raises(ClaudeFailure, match=r"^overloaded$"):
+        with pytest.raises(ClaudeFailure) as raised:
             await world.send("Again", conversation_id)
+        closed = f"conversation {conversation_id!r} is closed: fork_conversation continues it in a new one"
+        assert str(raised.value) == f"overloaded. After so many failures in a row {closed}"
         with pytest.raises(ConversationClosed):
             await world.send("Again", conversation_id)
         stored = await world.stored(conversation_id)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from support.world import Arriving, Silence, Step, World, run, says, texts, tool, uses, waiting
+from tfo_mcp.application.ports import Attempt
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.errors import ClaudeFailure
 from tfo_mcp.domain.message import OpaqueBlock, Text, ToolUse, Usage
 
 THOUGHT = OpaqueBlock({"type": "thinking", "thinking": "Hm.", "signature": "EqQB"})
 CALL = ToolUse("toolu_look", "look", {})
+REFUSED = Attempt(number=1, status=529, error_type="529", request_id=None, duration=0.1, may_have_cost=False)
+HUNG_UP_ON = replace(REFUSED, status=None, error_type="APIConnectionError", may_have_cost=True)
 
 # --- how an answer ends --------------------------------------------------------------------------------
 
@@ -135,6 +139,25 @@ def test_a_cancelled_answer_is_kept_as_far_as_it_came() -> None:
         await world.send("And then?", conversation_id)
         turns = world.scripted.requests[-1].transcript.turns
         assert [asked["role"] for asked in turns] == ["user", "assistant", "user"]
+
+    run(scenario())
+
+
+@pytest.mark.behaviour("conversation.cancelled")
+@pytest.mark.parametrize(("attempts", "unknown"), [((REFUSED, REFUSED), 0), ((HUNG_UP_ON, REFUSED), 1)])
+def test_a_request_that_is_cancelled_between_two_attempts_took_what_those_before_it_did(
+    attempts: Sequence[Attempt], unknown: int
+) -> None:
+    async def scenario() -> None:
+        silence = Silence(sent=False)
+        world = World(Arriving(end=silence, usage=None, attempts=attempts))
+        sending, conversation_id = await waiting(world, silence)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        stored = await world.stored(conversation_id)
+        assert (stored.state, stored.unknown_requests) == (ConversationState.ACTIVE, unknown)
+        assert await ledger(world) == [("cancelled", None, None, None, None)]
 
     run(scenario())
 

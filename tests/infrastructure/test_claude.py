@@ -161,6 +161,18 @@ END = {
 }
 DONE = {"type": "message_stop"}
 
+
+def tokens(count: int) -> dict[str, Any]:
+    """`START`, with so many that went in."""
+    return {**START, "message": {**START["message"], "usage": {"input_tokens": count, "output_tokens": 1}}}
+
+
+def tool_call(**odd: object) -> dict[str, Any]:
+    """The beginning of one that has what is `odd`."""
+    block = {"type": "tool_use", "id": "toolu_1", "name": "echo", "input": {}, **odd}
+    return {"type": "content_block_start", "index": 0, "content_block": block}
+
+
 # --- answers ---
 
 
@@ -233,6 +245,25 @@ def test_a_refusal_in_words_that_cannot_be_encoded_is_a_sentence_that_can() -> N
             return await failure(service(api.base_url))
 
     assert "Not \N{REPLACEMENT CHARACTER}." in str(asyncio.run(scenario()))
+
+
+@pytest.mark.behaviour("claude.error.client")
+@pytest.mark.parametrize("odd", [7, ["x"], {"a": 1}, None], ids=["number", "list", "object", "null"])
+def test_a_refusal_without_words_is_what_its_status_says(odd: object) -> None:
+    error = {"type": odd, "message": odd, "details": {"error_code": odd}}
+
+    async def scenario(*answers: bytes) -> ClaudeFailure:
+        async with raw_api(*answers) as api:
+            refused = await failure(service(api.base_url, retries=1))
+            assert api.requests == len(answers)
+            return refused
+
+    wrong = asyncio.run(scenario(refusal(400, {"error": error})))
+    assert str(wrong) == "Claude's API refused the request (status 400): it gave no reason"
+    busy = refusal(429, {"error": error}, "retry-after: 0.01")
+    assert asyncio.run(scenario(busy, busy)).counts
+    within = asyncio.run(scenario(events(START, {"type": "error", "error": error})))
+    assert (within.status, within.counts, within.may_have_cost) == (500, True, True)
 
 
 @pytest.mark.behaviour("claude.response")
@@ -651,8 +682,16 @@ def test_an_answer_that_is_no_stream_comes_from_another_address_than_the_apis(an
         events(START, TEXT, STOP, DONE),
         events(DONE),
         events(START)[:-20] + b"\n\n",
+        events(tokens(2**63), TEXT, STOP, END, DONE),
+        events(tokens(-1), TEXT, STOP, END, DONE),
+        events(START, tool_call(id=None), STOP, END, DONE),
+        events(START, tool_call(name=None), STOP, END, DONE),
+        events(START, tool_call(input=[1]), STOP, END, DONE),
     ],
-    ids=["no message", "no block", "no such block", "no stop reason", "no start", "no JSON"],
+    ids=[
+        *("no message", "no block", "no such block", "no stop reason", "no start", "no JSON"),
+        *("too many tokens", "less than no tokens", "a call without id", "without name", "without input"),
+    ],
 )
 def test_an_answer_that_cannot_be_understood_is_a_failure_that_does_not_count(answer: bytes) -> None:
     async def scenario() -> ClaudeFailure:

@@ -241,11 +241,13 @@ def test_each_attempt_is_told_with_its_status_and_request_id() -> None:
     with fake_claude(f"replies: [{refusals}, {{text: At last.}}]") as api:
         asyncio.run(answered(service(api.base_url, retries=3), heard))
         ids = [one["request_id"] for one in api.requests()]
-    assert [(each.number, each.status, each.error_type, each.request_id) for each in heard.attempts] == [
-        (1, 429, "429", ids[0]),
-        (2, None, "APIConnectionError", None),
-        (3, 500, "500", ids[2]),
-        (4, 200, None, ids[3]),
+    assert [
+        (each.number, each.status, each.error_type, each.request_id, each.may_have_cost) for each in heard.attempts
+    ] == [
+        (1, 429, "429", ids[0], False),
+        (2, None, "APIConnectionError", None, True),
+        (3, 500, "500", ids[2], False),
+        (4, 200, None, ids[3], True),
     ]
     assert all(0 < each.duration < DEADLINE for each in heard.attempts)
     assert len(heard.of("begun")) == 1
@@ -299,7 +301,9 @@ def test_an_attempt_that_is_cancelled_before_its_answer_is_told_too() -> None:
 
     with fake_claude("replies: [{fault: silence}]") as api:
         heard = asyncio.run(scenario(api))
-    assert [(each.status, each.error_type) for each in heard.attempts] == [(None, "CancelledError")]
+    assert [(each.status, each.error_type, each.may_have_cost) for each in heard.attempts] == [
+        (None, "CancelledError", True)
+    ]
     assert heard.events == []
 
 

@@ -54,7 +54,9 @@ from tfo_mcp.infrastructure.schemas import JsonSchemas
 DEADLINE = 20.0
 NO_BUDGET = BudgetLimits()
 SO_FAR = Usage(10, 3, 2, 1)
-CANCELLED = Attempt(number=1, status=None, error_type="CancelledError", request_id=None, duration=0.0)
+CANCELLED = Attempt(
+    number=1, status=None, error_type="CancelledError", request_id=None, duration=0.0, may_have_cost=True
+)
 Result = TypeVar("Result")
 
 
@@ -92,14 +94,24 @@ class Arriving:
     Args:
         pieces: text, a call that he begins to write, or a thought.
         usage: what the API says of the request until then; None: it says nothing, for the message does not begin.
+        attempts: those that were made before.
     """
 
-    def __init__(self, *pieces: str | ToolUse | OpaqueBlock, end: End, usage: Usage | None = SO_FAR) -> None:
+    def __init__(
+        self,
+        *pieces: str | ToolUse | OpaqueBlock,
+        end: End,
+        usage: Usage | None = SO_FAR,
+        attempts: Sequence[Attempt] = (),
+    ) -> None:
         self.end = end
+        self._attempts = attempts
         self._pieces = pieces
         self._usage = usage
 
     def play(self, model: str, listener: AnswerListener) -> None:
+        for attempt in self._attempts:
+            listener.attempted(attempt)
         if self._usage is None:
             return
         listener.begun(model, replace(self._usage, output_tokens=0), "req_1")

@@ -13,14 +13,14 @@ class Arriving(AnswerListener):
     """Keeps what arrives of an answer, and passes on what the span and the client want to know.
 
     Attributes:
-        sent: whether there was an attempt at all, be it one that was cancelled.
+        may_have_cost: whether an attempt, be it one that was cancelled, may have cost.
     """
 
     def __init__(self, span: ClaudeSpan, progress: TurnProgress, before: Usage) -> None:
         self._span = span
         self._progress = progress
         self._before = before.all_tokens
-        self.sent = False
+        self.may_have_cost = False
         self._text: list[str] = []
         self._begun = False
         self._usage: Usage | None = None
@@ -38,7 +38,7 @@ class Arriving(AnswerListener):
         )
 
     def attempted(self, attempt: Attempt) -> None:
-        self.sent = True
+        self.may_have_cost = self.may_have_cost or attempt.may_have_cost
         self._span.attempted(attempt)
 
     def begun(self, model: str, usage: Usage, request_id: str | None) -> None:

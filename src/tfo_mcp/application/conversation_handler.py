@@ -116,7 +116,7 @@ class ConversationHandler:
                 IdempotencyKeyReused: nothing was stored or sent.
             TurnTimedOut: the turns before it took too long; nothing was stored or sent.
             ClaudeFailure, ConversationBusy, StorageUnavailable: with `kept_in`, the user's message
-                is stored and sending the next one is the retry; without, it is not, or the conversation closed.
+                is stored and sending the next one is the retry; with `closed`, it is stored; without, it is not.
         """
         self._claude.check_configured()
         if command.output_schema is not None:
@@ -270,7 +270,9 @@ class ConversationHandler:
         try:
             await self._runner.run(conversation, info, progress)
         except ToolFailure as failure:
-            if conversation.fence > fence and conversation.state is not ConversationState.CLOSED:
+            if conversation.state is ConversationState.CLOSED and conversation.is_committed:
+                failure.closed = conversation.id
+            elif conversation.fence > fence:
                 failure.kept_in = conversation.id
             raise
 

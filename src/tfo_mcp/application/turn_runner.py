@@ -191,7 +191,7 @@ class TurnRunner:
         try:
             await self._desk.commit(conversation)
         except asyncio.CancelledError:
-            conversation.request_cancelled(sent=False)
+            conversation.request_cancelled(may_have_cost=False)
             raise
         progress.phase("waiting for Claude")
         span = ClaudeSpan(self._telemetry, request, conversation.id, info.parent, provider=self._claude.provider)
@@ -211,7 +211,7 @@ class TurnRunner:
                 span.cancelled()
             else:
                 span.broke(error)
-            conversation.request_cancelled(arriving.arrived, sent=arriving.sent)
+            conversation.request_cancelled(arriving.arrived, may_have_cost=arriving.may_have_cost)
             await self._desk.settle(conversation)
             raise
         span.completed(answer)

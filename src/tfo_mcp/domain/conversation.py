@@ -342,15 +342,15 @@ class Conversation:
             self._machine.fire(ConversationTrigger.MAX_RETRIES)
             self._publish_closed(f"{self.failures} requests to Claude failed in a row")
 
-    def request_cancelled(self, arrived: Arrived = NOTHING, *, sent: bool = True) -> None:
+    def request_cancelled(self, arrived: Arrived = NOTHING, *, may_have_cost: bool = True) -> None:
         """Waiting → Active: nobody wants the answer any more. What arrived is kept, as cut.
 
-        A retry out of Error stays there. What was not even `sent` took nothing.
+        A retry out of Error stays there. What was not even sent, or was refused each time, took nothing.
         """
         if self.state is not ConversationState.ERROR:
             self._machine.fire(ConversationTrigger.CANCELLED)
         self._cut("cancelled", arrived, request_id=arrived.request_id)
-        if sent:
+        if may_have_cost:
             self._count_unknown()
 
     def close(self) -> None:

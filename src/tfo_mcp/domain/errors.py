@@ -144,11 +144,7 @@ class UnknownLogLevel(InvalidParams):
 
 
 class ResourceUnavailable(DomainError):
-    """A resource that may be there, and cannot be read now.
-
-    Attributes:
-        uri: which.
-    """
+    """A resource, that of `uri`, may be there and cannot be read now."""
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(f"{uri[:200]!r} cannot be read now: {why}")
@@ -178,17 +174,21 @@ class ToolFailure(DomainError):
 
     Attributes:
         kept_in: the conversation that keeps the user's message, where it can be continued.
+        closed: the conversation that keeps it, where this failure was one too many in a row.
         arrived: what Claude had said until then.
     """
 
     error_type = "tool_error"
     kept_in: str | None = None
+    closed: str | None = None
     arrived: str = ""
 
     def __str__(self) -> str:
         sentence = super().__str__()
         if self.kept_in is not None:
             sentence = f"{sentence}; the message is kept, continue with conversation_id {self.kept_in!r}"
+        if self.closed is not None:
+            sentence = f"{sentence}. After so many failures in a row {ConversationClosed(self.closed)}"
         return f"{sentence}\n\nUntil then Claude had said:\n{self.arrived}" if self.arrived else sentence
 
 

@@ -265,6 +265,21 @@ def test_all_who_ask_wait_for_one_opening_and_a_cancelled_one_takes_it_from_nobo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tfo-mcp.db", "tfo-mcp.db.lock"]
 
 
+def test_a_storage_that_could_not_be_opened_leaves_no_thread_when_it_is_closed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = Storage(tmp_path / "tfo-mcp.db")
+        a_folder(storage.path)
+        with pytest.raises(StorageUnavailable):
+            await storage.open()
+        (thread,) = set(threading.enumerate()) - before
+        await storage.close()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+    before = set(threading.enumerate())
+    asyncio.run(scenario())
+
+
 def test_an_opening_waits_for_the_process_that_migrates(tmp_path: Path) -> None:
     async def scenario() -> None:
         storage = Storage(tmp_path / "tfo-mcp.db")

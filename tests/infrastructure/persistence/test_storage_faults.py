@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import pytest
+
 from support import appender
 from tfo_mcp.domain.conversation import Conversation
+from tfo_mcp.domain.errors import StorageUnavailable
 from tfo_mcp.domain.identifiers import ConversationId
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
-from tfo_mcp.infrastructure.persistence.storage import Storage
+from tfo_mcp.infrastructure.persistence.storage import Storage, check_storage
 
 DEADLINE = 60.0
 TESTS = Path(appender.__file__).parents[1]
@@ -116,6 +120,30 @@ def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT fence FROM conversations").fetchall() == [(found,)]
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (found + 1,)
+
+
+def test_what_was_committed_last_is_not_lost_where_the_database_was_moved_without_its_log(tmp_path: Path) -> None:
+    database = tmp_path / "tfo-mcp.db"
+    with appending(database, "--appends", "100000") as process:
+        process.start()
+        lines = [process.line() for _ in range(3)]
+        process.process.kill()
+        lines += process.rest()
+    conversation_id, told = lines[-1].split()
+    database.rename(tmp_path / "moved")
+
+    async def scenario() -> None:
+        storage = Storage(database)
+        with pytest.raises(StorageUnavailable, match=r"tfo-mcp.db' is not there, but '.*tfo-mcp.db-wal' is") as refused:
+            await storage.open()
+        with pytest.raises(StorageUnavailable, match=re.escape(str(refused.value))):
+            check_storage(database)
+        await storage.close()
+
+    asyncio.run(scenario())
+    (tmp_path / "moved").rename(database)
+    check_storage(database)
+    assert stored(database, [conversation_id])[conversation_id] >= int(told)
 
 
 def test_a_full_disk_refuses_an_append_whole_and_takes_it_later(tmp_path: Path) -> None:

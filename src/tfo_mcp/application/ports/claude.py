@@ -53,6 +53,7 @@ class Attempt:
         status: the HTTP status; None where no answer came.
         error_type: what was wrong, from a bounded set; None where the answer began.
         duration: seconds until the answer's head was there, or until there would be none.
+        may_have_cost: whether the API may count tokens for it: it began to answer, or may have been about to.
     """
 
     number: int
@@ -60,6 +61,7 @@ class Attempt:
     error_type: str | None
     request_id: str | None
     duration: float
+    may_have_cost: bool
 
 
 class AnswerListener(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from contextlib import suppress
 from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
@@ -35,14 +36,27 @@ class Attempts:
         self._count = 0
         self.sent = False
 
-    def ended(self, began: float, *, status: int | None, error_type: str | None, request_id: str | None) -> None:
+    def ended(
+        self,
+        began: float,
+        *,
+        status: int | None,
+        error_type: str | None,
+        request_id: str | None,
+        may_have_cost: bool,
+    ) -> None:
         """One has its answer's head, or will have none."""
         self._count += 1
         if self._listener is not None:
             duration = time.monotonic() - began
             self._listener.attempted(
                 Attempt(
-                    number=self._count, status=status, error_type=error_type, request_id=request_id, duration=duration
+                    number=self._count,
+                    status=status,
+                    error_type=error_type,
+                    request_id=request_id,
+                    duration=duration,
+                    may_have_cost=may_have_cost,
                 )
             )
 
@@ -62,17 +76,25 @@ async def watch_attempts(request: APIRequest, call_next: AsyncCallNext) -> Async
         answer = await call_next(request)
     except BaseException as error:  # a cancelled attempt was one too
         if attempts is not None:
-            attempts.sent = attempts.sent or _may_have_been_sent(error)
-            attempts.ended(began, status=None, error_type=type(error).__name__, request_id=None)
+            sent = _may_have_been_sent(error)
+            attempts.sent = attempts.sent or sent
+            error_type = type(error).__name__
+            attempts.ended(began, status=None, error_type=error_type, request_id=None, may_have_cost=sent)
         raise
     response = answer.http_response
     if attempts is not None:
         error_type = None if response.is_success else str(response.status_code)
-        attempts.ended(began, status=response.status_code, error_type=error_type, request_id=request_id_of(response))
+        attempts.ended(
+            began,
+            status=response.status_code,
+            error_type=error_type,
+            request_id=request_id_of(response),
+            may_have_cost=response.is_success,
+        )
     if response.is_success:
         return answer
     is_whole = await _read(response)
-    if seconds_to_wait(response) > _LONGEST_WAIT or (is_whole and _error_code(response) in SPEND_LIMITS):
+    if seconds_to_wait(response) > _LONGEST_WAIT or (is_whole and _is_spend_limit(response)):
         response.headers["x-should-retry"] = "false"  # what the SDK takes for the API's own word
     if is_whole:
         return answer
@@ -94,11 +116,13 @@ async def _read(response: Response) -> bool:
 
 
 def _may_have_been_sent(error: BaseException) -> bool:
-    """Whether the network failed, and not already at the connection."""
+    """Whether it was cancelled, or the network failed, and not already at the connection."""
     import anthropic
     import httpx2
 
     never = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+    if isinstance(error, CancelledError):
+        return True
     return isinstance(error, anthropic.APIConnectionError) and not isinstance(error.__cause__, never)
 
 
@@ -118,8 +142,8 @@ def seconds_to_wait(response: Response) -> float:
     return 0.0
 
 
-def _error_code(response: Response) -> object:
+def _is_spend_limit(response: Response) -> bool:
     try:
-        return response.json()["error"]["details"]["error_code"]
+        return response.json()["error"]["details"]["error_code"] in SPEND_LIMITS
     except (ValueError, LookupError, TypeError):
-        return None
+        return False

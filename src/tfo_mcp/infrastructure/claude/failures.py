@@ -107,7 +107,7 @@ def _is_of_credentials(error: Exception) -> bool:
 
 def _refusal(error: APIStatusError, model: str, secret: str, cloud: Cloud | None) -> ClaudeFailure:
     begun = error.response.is_success
-    status = _EVENT_STATUS.get(error.type or "", 500) if begun else error.status_code
+    status = _EVENT_STATUS.get(_text(error.type) or "", 500) if begun else error.status_code
     limited = error.error_code in SPEND_LIMITS
     sentence = encodable(_of_cloud(cloud, status, model) or _sentence(error, status, model))
     return ClaudeFailure(
@@ -144,10 +144,15 @@ def _sentence(error: APIStatusError, status: int, model: str) -> str:
 
 
 def _refused(error: APIStatusError, status: int, model: str) -> str:
-    said = " ".join((error.api_message or _amazons_message(error.body) or "it gave no reason").split())
+    said = " ".join((_text(error.api_message) or _amazons_message(error.body) or "it gave no reason").split())
     if said.startswith(_TOO_LONG):
         return f"the conversation is longer than {model[:200]!r} can take: fork it further up, or start a new one"
     return f"Claude's API refused the request (status {status}): {said[:_SHOWN]}"
+
+
+def _text(value: object) -> str | None:
+    """What the SDK calls one of the API's words: it does not check that it is any."""
+    return value if isinstance(value, str) else None
 
 
 def _amazons_message(body: object) -> str | None:

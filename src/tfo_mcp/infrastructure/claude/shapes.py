@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tfo_mcp.application.ports import ClaudeRequest, ClaudeResponse, ModelInfo
-from tfo_mcp.domain.message import Message, Usage, block_from_json
+from tfo_mcp.domain.message import Message, OpaqueBlock, Usage, block_from_json
 
 if TYPE_CHECKING:
     from anthropic.types import Message as ApiMessage
@@ -20,6 +20,9 @@ _CACHED = {"type": "ephemeral"}
 
 _TURNS = 3
 """Of the prompt: the one at whose end Claude was asked before, his answer, and the one at whose end he is now."""
+
+_MOST_TOKENS = 2**31 - 1
+"""Of one kind in one request: far more than any model can take, and their sums are numbers that storage takes."""
 
 _LEAST_TRIGGER = 50_000
 """Tokens of a prompt below which the API compacts none."""
@@ -120,9 +123,12 @@ def response_of(message: ApiMessage | BetaMessage, request_id: str | None) -> Cl
     if message.stop_reason is None:
         raise ValueError("a message without a stop reason")
     blocks = [block.model_dump(mode="json", exclude_none=True, warnings=False) for block in message.content]
+    content = tuple(block_from_json(block) for block in json.loads(encodable(json.dumps(blocks, ensure_ascii=False))))
+    if any(isinstance(block, OpaqueBlock) and block.data["type"] == "tool_use" for block in content):
+        raise ValueError("a tool call that nobody can answer, so that every next request would be refused")
     answer = Message(
         "assistant",
-        tuple(block_from_json(block) for block in json.loads(encodable(json.dumps(blocks, ensure_ascii=False)))),
+        content,
         usage=usage,
         model=encodable(str(message.model)),
         stop_reason=encodable(str(message.stop_reason)),
@@ -142,11 +148,17 @@ def usage_of(usage: ApiUsage | BetaUsage) -> Usage:
 
 def _tokens_of(usage: Any) -> Usage:  # noqa: ANN401  # a usage or an iteration, whose fields have the same names
     return Usage(
-        input_tokens=int(usage.input_tokens),
-        output_tokens=int(usage.output_tokens),
-        cache_read_tokens=int(usage.cache_read_input_tokens or 0),
-        cache_write_tokens=int(usage.cache_creation_input_tokens or 0),
+        input_tokens=_count(usage.input_tokens),
+        output_tokens=_count(usage.output_tokens),
+        cache_read_tokens=_count(usage.cache_read_input_tokens or 0),
+        cache_write_tokens=_count(usage.cache_creation_input_tokens or 0),
     )
+
+
+def _count(tokens: Any) -> int:  # noqa: ANN401  # what the API says
+    if not 0 <= (count := int(tokens)) <= _MOST_TOKENS:
+        raise ValueError("a number of tokens that cannot be")
+    return count
 
 
 def encodable(text: str) -> str:

@@ -83,7 +83,8 @@ class Storage:
         self._closed = True
         database, self._database = self._database, None
         if database is not None:
-            await self._close(database)
+            await self._threads.run(database.close)
+        self._threads.close()  # there is one, too, where it could not be opened
 
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """What `work` returns, in a read transaction; it sees one state of the database, from a thread.
@@ -212,7 +213,8 @@ class Storage:
             database = await self._threads.run(self._import_and_open)
             self._problem = None
             if self._closed:
-                await self._close(database)
+                await self._threads.run(database.close)
+                self._threads.close()
             else:
                 self._database = database
         except StorageUnavailable as error:
@@ -229,13 +231,10 @@ class Storage:
         self._last_failure = time.time(), problem
         self._retry_at = time.monotonic() + _RETRY_AFTER
 
-    async def _close(self, database: Database) -> None:
-        await self._threads.run(database.close)
-        self._threads.close()
-
     def _import_and_open(self) -> Database:
         from tfo_mcp.infrastructure.persistence.sqlite import open_database
 
+        _check_log(self.path)
         return open_database(self.path, self._history, connections=_CONNECTIONS)
 
 
@@ -250,7 +249,25 @@ def check_storage(path: Path, history: History = STATE) -> None:
         raise StorageUnavailable(f"storage.folder: {str(folder)!r} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageUnavailable(f"storage.folder: this user may not write to {str(folder)!r}")
+    _check_log(path.absolute())
     if os.path.lexists(path):
         from tfo_mcp.infrastructure.persistence.sqlite import check_database
 
         check_database(path.absolute(), history)
+
+
+def _check_log(path: Path) -> None:
+    """A write-ahead log without its database is refused: SQLite would delete it, and what was committed last with it.
+
+    Looked for in this order, which no start and no end of another process makes untrue.
+    """
+    log = path.with_name(path.name + "-wal")
+    try:
+        has_log = log.stat().st_size > 0
+    except OSError:
+        return
+    if has_log and not os.path.lexists(path):
+        raise StorageUnavailable(
+            f"the database {str(path)!r} is not there, but {str(log)!r} is, which has what was committed to it last: "
+            "put the database back, or move that away too"
+        )
