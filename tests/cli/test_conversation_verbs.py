@@ -294,17 +294,19 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         pytest.skip("this system has no such device")
     with talking(tmp_path) as server:
         conversation_id = say(server, "hello")
-    conversations = f'"{sys.executable}" -m tfo_mcp conversations'
+    tfo_mcp = f'"{sys.executable}" -m tfo_mcp'
 
     full, closed = ">/dev/full", ">&-"
     for verb, target, why in (
-        ("export --all", full, "No space left on device"),
-        ("export --all", closed, "Bad file descriptor"),
-        ("list", full, "No space left on device"),
-        (f"show {conversation_id}", full, "No space left on device"),
+        ("conversations export --all", full, "No space left on device"),
+        ("conversations export --all", closed, "Bad file descriptor"),
+        ("conversations list", full, "No space left on device"),
+        (f"conversations show {conversation_id}", full, "No space left on device"),
+        (f"conversations delete --yes {conversation_id}", full, "No space left on device"),
+        ("purge --older-than 0 --yes", full, "No space left on device"),
     ):
         ended = subprocess.run(
-            ["/bin/sh", "-c", f"{conversations} {verb} {target}"],
+            ["/bin/sh", "-c", f"{tfo_mcp} {verb} {target}"],
             env=environment(tmp_path),
             cwd=tmp_path,
             capture_output=True,

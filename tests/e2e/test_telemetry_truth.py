@@ -197,6 +197,7 @@ def a_way(way: Ways, receiver: Receiver, log: Path) -> Generator[tuple[str, str]
 
 def agree(folder: Path, way: Ways, requests: int, seed: int) -> Ledger:
     """Let so many requests be recorded, and compare."""
+    folder.mkdir(exist_ok=True)
     wire: Literal["grpc", "http"] = "grpc" if way == "gRPC" else "http"
     with receiving(wire) as receiver, fake_claude(SCRIPT) as claude:
         with a_way(way, receiver, folder / "rotel.log") as (endpoint, protocol):

@@ -169,7 +169,7 @@ def tokens(count: int) -> dict[str, Any]:
 
 def tool_call(**odd: object) -> dict[str, Any]:
     """The beginning of one that has what is `odd`."""
-    block = {"type": "tool_use", "id": "toolu_1", "name": "echo", "input": {}, **odd}
+    block: dict[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "echo", "input": {}, **odd}
     return {"type": "content_block_start", "index": 0, "content_block": block}
 
 

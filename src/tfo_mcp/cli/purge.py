@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tfo_mcp.cli.configuration import config_option
-from tfo_mcp.cli.records import TRACES_LEFT, Records, counted, with_records
+from tfo_mcp.cli.records import TRACES_LEFT, Records, counted, printing, with_records
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.config import Loaded
@@ -56,7 +56,8 @@ def command(config: Path | None, days: int | None, *, dry_run: bool, yes: bool, 
         if removed.kept:
             click.echo(f"tfo-mcp: {counted(removed.kept, 'conversation')} stayed: a server works on it", err=True)
 
-    with_records(config, work)
+    with printing():
+        with_records(config, work)
 
 
 def _told(removed: Removed) -> str:

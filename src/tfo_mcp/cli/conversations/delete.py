@@ -9,7 +9,7 @@ import click
 
 from tfo_mcp.cli import EXIT_FAILURE
 from tfo_mcp.cli.configuration import config_option
-from tfo_mcp.cli.records import TRACES_LEFT, Records, counted, with_records
+from tfo_mcp.cli.records import TRACES_LEFT, Records, counted, printing, with_records
 
 if TYPE_CHECKING:
     from tfo_mcp.domain.catalog import ConversationPage
@@ -39,7 +39,9 @@ def command(config: Path | None, conversation_ids: tuple[str, ...], *, dry_run: 
             click.confirm(f"Delete {counted(len(heads), 'conversation')} for good?", abort=True, err=True)
         return await _delete(records, list(heads))
 
-    if not with_records(config, work):
+    with printing():
+        done = with_records(config, work)
+    if not done:
         raise SystemExit(EXIT_FAILURE)
 
 
