@@ -288,6 +288,22 @@ def test_a_request_can_be_left_without_an_answer(ask: Ask) -> None:
     with_sdk("replies: [{fault: silence}]", talk)
 
 
+def test_a_client_that_leaves_while_it_sends_is_noted_and_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(claude: AsyncAnthropic) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", claude.base_url.port)
+        writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: here\r\ncontent-length: 100\r\n\r\n{")
+        await writer.drain()
+        while not (await received(claude)):
+            pass
+        writer.close()
+        while not (await received(claude))[0]["disconnected"]:
+            pass
+        assert (await received(claude))[0]["status"] is None
+
+    with_sdk("", talk)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("ask", [whole, streamed])
 def test_an_answer_can_be_garbage(ask: Ask) -> None:
     async def talk(claude: AsyncAnthropic) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -84,7 +84,7 @@ def build_app(script: Script) -> Starlette:
             Route("/__cache", stand_in.empty_cache, methods=["DELETE"]),
             Route("/__clock", stand_in.advance, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _unrouted},
+        exception_handlers={HTTPException: _unrouted, ClientDisconnect: _unread},
     )
     app.router.redirect_slashes = False
     return app
@@ -213,7 +213,11 @@ class _StandIn:
         return record
 
     async def _asked(self, request: Request, record: Record, *, only_counted: bool = False) -> Asked:
-        body = await _read(request)
+        try:
+            body = await _read(request)
+        except ClientDisconnect:
+            record.left()
+            raise
         record.body = _json_or_null(body)
         while len(self._records) > 1 and sum(len(one.body) for one in self._records) > MAX_RECORDED:
             self._records.popleft()
@@ -275,6 +279,11 @@ def _refused(rejected: Rejected, record: Record) -> Response:
 def _error(status: int, message: str, request_id: str) -> Response:
     body = error_body(error_type(status), message, request_id)
     return Response(body, status, {"request-id": request_id, **rate_limits(status)}, JSON)
+
+
+def _unread(_request: Request, _error: Exception) -> Response:
+    """For a client that left while it sent; nobody gets it."""
+    return Response(status_code=400)
 
 
 def _unrouted(_request: Request, error: Exception) -> Response:
