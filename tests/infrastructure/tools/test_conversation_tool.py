@@ -99,6 +99,11 @@ def test_every_argument_reaches_the_conversation() -> None:
     assert sent == [SendMessage(**wanted)]
 
 
+def test_a_whole_number_with_a_point_reaches_claude_without_it() -> None:
+    sent, _ = called(turn("Hi"), message="Hello", max_tokens=7.0)
+    assert [repr(command.max_tokens) for command in sent] == ["7"]
+
+
 @pytest.mark.behaviour("conversation.result", "tools.call.structured")
 def test_the_result_has_the_text_with_the_id_to_continue_and_fits_its_schema() -> None:
     sent, result = called(turn("Hello, you."), message="Hello")

@@ -26,23 +26,28 @@ class Threads:
         self._unfinished = 0
 
     async def run(self, function: Callable[[], _T]) -> _T:
-        """What `function` returns or raises. To be cancelled here stops the wait; the function goes on."""
+        """What `function` returns or raises. To be cancelled here stops the wait; the function goes on.
+
+        Raises:
+            RuntimeError: there is no thread, and the system starts none; the function is not run.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[_T] = loop.create_future()
 
         def job() -> None:
             try:
                 settle = answer.set_result, function()
+            except StopIteration as error:  # no future takes that
+                settle = answer.set_exception, RuntimeError(f"a function raised {error!r}")
             except BaseException as error:  # noqa: BLE001  # whoever waits gets it
                 settle = answer.set_exception, error
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(self._finished, answer, *settle)
 
+        if self._started < min(self._unfinished + 1, self._most):
+            self._start()
         self._unfinished += 1
         self._jobs.put(job)
-        if self._started < min(self._unfinished, self._most):
-            self._started += 1
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         return await answer
 
     def close(self) -> None:
@@ -50,6 +55,15 @@ class Threads:
         for _ in range(self._started):
             self._jobs.put(None)
         self._started = 0
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        except RuntimeError:  # the system allows no more threads
+            if not self._started:
+                raise
+        else:
+            self._started += 1
 
     def _finished(self, answer: asyncio.Future[_T], settle: Callable[..., None], outcome: object) -> None:
         self._unfinished -= 1

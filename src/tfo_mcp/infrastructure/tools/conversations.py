@@ -183,6 +183,8 @@ async def _send(arguments: Mapping[str, Any], context: ToolContext, attachments:
     asked: dict[str, Any] = dict(arguments)
     if "tools" in asked:
         asked["tools"] = tuple(asked["tools"])
+    if "max_tokens" in asked:
+        asked["max_tokens"] = int(asked["max_tokens"])  # 1.0 is an integer too, but not for Claude's API
     files = await attachments.read(asked.pop("files", ()))
     turn: TurnResult = await context.dispatch(SendMessage(**asked, attachments=files))
     stopped = "" if turn.stop_reason == "end_turn" else f", stopped by {turn.stop_reason}"
