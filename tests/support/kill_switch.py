@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ _T = TypeVar("_T")
 _KILL_AT = int(os.environ["KILL_AT"])
 _LOG = Path(os.environ["KILL_LOG"])
 _steps = 0
+_stepping = threading.Lock()
 
 
 def note(line: str) -> None:
@@ -39,11 +41,12 @@ def note(line: str) -> None:
 
 def step(name: str) -> None:
     """One step; the last one, where it is the chosen one."""
-    global _steps  # noqa: PLW0603  # tools in threads count too
-    _steps += 1
-    note(f"{_steps} {name}")
-    if _steps == _KILL_AT:
-        os.kill(os.getpid(), signal.SIGKILL)
+    global _steps  # noqa: PLW0603  # of this process
+    with _stepping:  # tools in threads count too
+        _steps += 1
+        note(f"{_steps} {name}")
+        if _steps == _KILL_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watch_storage() -> None:
