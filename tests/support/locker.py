@@ -54,8 +54,11 @@ async def _hold(locks: FileLocks, arguments: argparse.Namespace) -> None:
 
 def _start_program() -> int:
     """It inherits all descriptors that can be, and lives until it is killed."""
-    program = [sys.executable, "-c", "import signal; signal.pause()"]
-    return subprocess.Popen(program, close_fds=False).pid
+    program = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
+    process = subprocess.Popen(program, close_fds=False, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()  # before, the system may not have closed yet what no program inherits
+    return process.pid
 
 
 async def _race(locks: FileLocks, arguments: argparse.Namespace) -> None:
