@@ -106,16 +106,22 @@ def test_two_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     assert stored(database, [conversation.id]) == {conversation.id: 100}
 
 
-def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
-    database = tmp_path / "tfo-mcp.db"
+def killed_after(database: Path, appends: int) -> tuple[str, int]:
+    """The conversation, and how many appends the process told of before it was killed: so many or more."""
     with appending(database, "--appends", "100000") as process:
         process.start()
-        lines = [process.line() for _ in range(40)]
+        lines = [process.line() for _ in range(appends)]
         process.process.kill()
         lines += process.rest()
     conversation_id, told = lines[-1].split()
+    return conversation_id, int(told)
+
+
+def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
+    database = tmp_path / "tfo-mcp.db"
+    conversation_id, told = killed_after(database, 40)
     found = stored(database, [conversation_id])[conversation_id]
-    assert int(told) <= found <= int(told) + 1  # it may have died between the commit and the line
+    assert told <= found <= told + 1  # it may have died between the commit and the line
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT fence FROM conversations").fetchall() == [(found,)]
@@ -124,12 +130,7 @@ def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
 
 def test_what_was_committed_last_is_not_lost_where_the_database_was_moved_without_its_log(tmp_path: Path) -> None:
     database = tmp_path / "tfo-mcp.db"
-    with appending(database, "--appends", "100000") as process:
-        process.start()
-        lines = [process.line() for _ in range(3)]
-        process.process.kill()
-        lines += process.rest()
-    conversation_id, told = lines[-1].split()
+    conversation_id, told = killed_after(database, 3)
     database.rename(tmp_path / "moved")
 
     async def scenario() -> None:
@@ -143,7 +144,7 @@ def test_what_was_committed_last_is_not_lost_where_the_database_was_moved_withou
     asyncio.run(scenario())
     (tmp_path / "moved").rename(database)
     check_storage(database)
-    assert stored(database, [conversation_id])[conversation_id] >= int(told)
+    assert stored(database, [conversation_id])[conversation_id] >= told
 
 
 def test_a_full_disk_refuses_an_append_whole_and_takes_it_later(tmp_path: Path) -> None:
