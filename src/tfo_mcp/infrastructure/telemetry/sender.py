@@ -104,14 +104,12 @@ class Sender:
         if answer.verdict == "retry":
             return self._failed(parcel, answer.code, answer.detail, answer.retry_after)
         if answer.verdict == "unauthorized":
-            self._count_failure(parcel, answer.code)
-            self._complain(parcel, answer.code, "does not let us send %s (%s %s); trying again", answer.detail)
+            self._note_failure(parcel, answer.code, "does not let us send %s (%s %s); trying again", answer.detail)
             self._spool.failed(parcel)
             return self._options.retry_max, False
         self._failures = 0
         if answer.verdict == "refused":
-            self._count_failure(parcel, answer.code)
-            self._complain(parcel, answer.code, "refused %s for good (%s %s)", answer.detail)
+            self._note_failure(parcel, answer.code, "refused %s for good (%s %s)", answer.detail)
             lost = self._spool.refused(parcel, answer.code, self._masked(answer.detail))
             self._count_lost(parcel, 0 if lost is None else lost.items)
             return None
@@ -126,8 +124,7 @@ class Sender:
         return None
 
     def _failed(self, parcel: Parcel, code: str, detail: str, retry_after: float | None) -> tuple[float, bool]:
-        self._count_failure(parcel, code)
-        self._complain(parcel, code, "did not take %s (%s %s); trying again", detail)
+        self._note_failure(parcel, code, "did not take %s (%s %s); trying again", detail)
         self._spool.failed(parcel)
         if retry_after is not None:
             return retry_after, True
@@ -149,8 +146,9 @@ class Sender:
                     return True
         return False
 
-    def _count_failure(self, parcel: Parcel, code: str) -> None:
+    def _note_failure(self, parcel: Parcel, code: str, what: str, detail: str) -> None:
         self._aggregate.count(names.EXPORT_FAILURES, 1, {names.SIGNAL: parcel.signal, ERROR_TYPE: code})
+        self._complain(parcel, code, what, detail)
 
     def _count_lost(self, parcel: Parcel, items: int) -> None:
         if parcel.signal != "metrics":
