@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engi
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.infrastructure.persistence.database_file import create, identity
 from tfo_mcp.infrastructure.persistence.file_lock import try_lock
 from tfo_mcp.infrastructure.persistence.migrations import History
 
@@ -55,7 +56,7 @@ class Database:
 
     def __init__(self, path: Path, *, connections: int) -> None:
         self._path = path
-        self._file = _identity(path)
+        self._file = identity(path)
         self._engine = create_engine(
             _url(path),
             # One thread after the other uses a connection, never two at once.
@@ -131,7 +132,7 @@ class Database:
 
     def _check_in_place(self) -> None:
         """What is written to a file without a name is lost, and with a write-ahead log SQLite does not look."""
-        if _identity(self._path) != self._file:
+        if identity(self._path) != self._file:
             raise StorageUnavailable(
                 f"the database {str(self._path)!r} cannot be used: it was moved, deleted or replaced while it was "
                 "open; put it back, or start tfo-mcp again"
@@ -142,15 +143,6 @@ class Database:
         with self._giving_back:
             self._closed = True
             self._engine.dispose()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file has this name, None where none has."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def open_database(path: Path, history: History, *, connections: int) -> Database:
@@ -164,7 +156,7 @@ def open_database(path: Path, history: History, *, connections: int) -> Database
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(path.with_name(path.name + ".lock")), _translated(path):
-            _create(path)
+            create(path)
             engine = create_engine(_url(path), connect_args=_CONNECT_ARGS, poolclass=NullPool)
             _set_up(engine)
             with engine.execution_options(immediate=True).begin() as connection:
@@ -219,17 +211,6 @@ def _revision(ask: Callable[[str], Sequence[str]], path: Path, history: History)
     return found
 
 
-def _create(path: Path) -> None:
-    """Create an empty file that only its owner may read; SQLite gives the files beside it the same mode.
-
-    A file that exists is not even opened: closing it would drop every lock that this process has on it.
-    """
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return
-
-
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
     """Hold a lock that dies with its holder, so that only one process migrates."""
@@ -258,7 +239,7 @@ _CONNECT_ARGS = {"timeout": _BUSY_TIMEOUT, "isolation_level": None}
 
 
 def _url(path: Path) -> URL:
-    """A URL that opens an existing file only: who creates it is `_create`."""
+    """A URL that opens an existing file only: who creates it is `create`."""
     return URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 

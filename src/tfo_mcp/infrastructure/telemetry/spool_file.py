@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from tfo_mcp.infrastructure.persistence.database_file import create, identity
 from tfo_mcp.infrastructure.persistence.file_lock import lock_file
 from tfo_mcp.infrastructure.telemetry.options import Durability
 
@@ -50,7 +51,8 @@ CREATE TABLE dead (
 """
 # An id is given once only (AUTOINCREMENT): the sender may have the rows of one that was evicted in its hands.
 
-_COLUMNS: Final = "id, signal, source, items, size, created_at, body"
+_CONTENT: Final = "signal, source, items, size, created_at, body"
+_COLUMNS: Final = f"id, {_CONTENT}"
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
 _BUSY_TIMEOUT: Final = 1.0
 """Seconds to wait for another process's commit."""
@@ -114,8 +116,7 @@ class SpoolFile:
         self._source = source
         self._lock: int | None = None
         self._durability: Durability = durability
-        self._database = self._opened()
-        self._identity = self._found()
+        self._open()
 
     def __str__(self) -> str:
         return "in memory" if self.path is None else repr(str(self.path))
@@ -139,7 +140,7 @@ class SpoolFile:
                         "DELETE FROM parcels WHERE source = ? AND signal = 'metrics'", (self._source,)
                     )
                 self._database.execute(
-                    "INSERT INTO parcels (signal, source, items, size, created_at, body) VALUES (?, ?, ?, ?, ?, ?)",
+                    f"INSERT INTO parcels ({_CONTENT}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # names from above
                     (parcel.signal, self._source, parcel.items, len(parcel.body), now, parcel.body),
                 )
 
@@ -189,9 +190,8 @@ class SpoolFile:
     def replay(self) -> int:
         """Let everything that was refused wait once more; how many parcels."""
         with self._transaction():
-            names = "signal, source, items, size, created_at, body"
             moved = self._database.execute(
-                f"INSERT INTO parcels ({names}) SELECT {names} FROM dead ORDER BY id"  # noqa: S608  # names from above
+                f"INSERT INTO parcels ({_CONTENT}) SELECT {_CONTENT} FROM dead ORDER BY id"  # noqa: S608  # as above
             )
             self._database.execute("DELETE FROM dead")
             return moved.rowcount
@@ -241,7 +241,7 @@ class SpoolFile:
     @property
     def is_gone(self) -> bool:
         """Whether the file was moved, deleted or replaced: what is written now would be lost."""
-        return self.path is not None and self._found() != self._identity
+        return self.path is not None and identity(self.path) != self._identity
 
     def begin_anew(self, *, damaged: bool = False) -> None:
         """Open the file that is there now, or an empty one; with `damaged` the one in use is moved aside.
@@ -252,22 +252,16 @@ class SpoolFile:
         self._database.close()
         if damaged and self.path is not None and not self.is_gone:  # another process may have been faster
             self._move_aside(self.path)
-        self._database = self._opened()
-        self._identity = self._found()
+        self._open()
 
-    def _found(self) -> tuple[int, int] | None:
-        """Which file has the name now."""
-        try:
-            found = None if self.path is None else self.path.stat()
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
+    def _open(self) -> None:
+        self._database = self._opened()
+        self._identity = None if self.path is None else identity(self.path)
 
     def _opened(self) -> sqlite3.Connection:
         if self.path is not None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            create(self.path)
         try:
             return _connect(self.path, self._durability)
         except sqlite3.DatabaseError as error:
