@@ -150,6 +150,7 @@ def absent(folder: Path, spans: int) -> dict[str, int]:
         endpoint=f"http://127.0.0.1:{port}",
         protocol="http",
         spool=folder / "spool.db",
+        ring_capacity=spans,  # what waits to be encoded is not durable yet, and is not what this is about
         spool_bytes=1 << 30,
         retry_initial=0.01,
         retry_max=0.1,
