@@ -24,8 +24,8 @@ from tfo_mcp.infrastructure.redaction import Redaction
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
-from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import LogEntry, Record
+from tfo_mcp.infrastructure.telemetry.ring import Ring
 
 Wire = Literal["grpc", "http"]
 BOTH = pytest.mark.parametrize("wire", ["grpc", "http"])
@@ -360,9 +360,9 @@ def test_a_flood_of_logs_beyond_the_queue_drops_the_oldest_of_them_and_no_span(t
 def test_a_full_ring_drops_log_records_and_counts_them_where_they_would_go_out() -> None:
     aggregate = Aggregate()
     for exports_logs in (False, True):
-        recorder = Recorder(aggregate, 0, exports_logs=exports_logs)
-        recorder.record(LogEntry(0, 0, (30, "WARNING"), "body", None, {}))
-        recorder.record(Record("session", "initialized", None, 0, 0, 0, "completed", {}))
+        ring = Ring(aggregate, 0, exports_logs=exports_logs)
+        ring.record(LogEntry(0, 0, (30, "WARNING"), "body", None, {}))
+        ring.record(Record("session", "initialized", None, 0, 0, 0, "completed", {}))
     points = {metric.name: [vars_of.copy() for vars_of in each] for metric, each in aggregate.snapshot()}
     (dropped,) = points["tfo.telemetry.logs.dropped"]
     assert dropped.attributes == {"reason": "saturated"}

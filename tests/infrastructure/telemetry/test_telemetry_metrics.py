@@ -8,8 +8,8 @@ import pytest
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate, Histogram
-from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Record
+from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.span import RecordingSpan
 
 CONTEXT = TraceContext(1, 2)
@@ -55,8 +55,8 @@ def test_a_tool_call_counts_in_calls_and_duration_under_tool_outcome_and_error()
 @pytest.mark.parametrize("capacity", [1, 0], ids=["kept", "saturated"])
 def test_each_attempt_to_ask_claude_counts_under_its_status_and_error_and_under_nothing_else(capacity: int) -> None:
     aggregate = Aggregate()
-    recorder = Recorder(aggregate, capacity)
-    span = RecordingSpan(recorder, "claude", "claude.request", None, {})
+    ring = Ring(aggregate, capacity)
+    span = RecordingSpan(ring, "claude", "claude.request", None, {})
     busy = {"http.response.status_code": 529, "error.type": "529"}
     span.add_event("tfo.claude.attempt", {**busy, "tfo.claude.request.id": "req_1"})
     span.add_event("tfo.claude.attempt", {**busy, "tfo.claude.request.id": "req_2", "http.request.resend_count": 1})
@@ -64,7 +64,7 @@ def test_each_attempt_to_ask_claude_counts_under_its_status_and_error_and_under_
     span.add_event("something else", busy)
     assert sums(aggregate) == {}
     span.end("completed")
-    for item in recorder.take():
+    for item in ring.take():
         assert isinstance(item, Record)
         aggregate.fold(item)
     assert sums(aggregate)["tfo.claude.attempts"] == [(busy, 2), ({"error.type": "APIConnectionError"}, 1)]
@@ -162,18 +162,18 @@ def test_a_snapshot_does_not_change_with_what_comes_after_it() -> None:
 @pytest.mark.behaviour("telemetry.bounded")
 def test_a_full_ring_drops_spans_and_counts_them_while_every_call_is_counted_exactly() -> None:
     aggregate = Aggregate()
-    recorder = Recorder(aggregate, 100)
+    ring = Ring(aggregate, 100)
 
     def call_many() -> None:
         for _ in range(1000):
-            recorder.record(a_record("tool", attributes={"gen_ai.tool.name": "echo"}))
+            ring.record(a_record("tool", attributes={"gen_ai.tool.name": "echo"}))
 
     threads = [threading.Thread(target=call_many) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    waiting = recorder.take()
+    waiting = ring.take()
     dropped = sums(aggregate)["tfo.telemetry.spans.dropped"]
     for item in waiting:
         assert isinstance(item, Record)
@@ -186,6 +186,6 @@ def test_a_full_ring_drops_spans_and_counts_them_while_every_call_is_counted_exa
 
 def test_what_is_no_span_is_not_counted_as_a_dropped_one() -> None:
     aggregate = Aggregate()
-    recorder = Recorder(aggregate, 0)
-    recorder.record(Record("rejected", "rejected", None, 0, 0, 0, "invalid", {"reason": "parse error"}))
+    ring = Ring(aggregate, 0)
+    ring.record(Record("rejected", "rejected", None, 0, 0, 0, "invalid", {"reason": "parse error"}))
     assert sums(aggregate) == {"tfo.mcp.requests.rejected": [({"reason": "parse error"}, 1)]}

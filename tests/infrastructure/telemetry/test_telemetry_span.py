@@ -7,13 +7,13 @@ import pytest
 from tfo_mcp.application.ports import Carried, TraceContext
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.client import NullTelemetry
-from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
+from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.span import RecordingSpan
 
 
-def new_recorder() -> Recorder:
-    return Recorder(Aggregate(), 100)
+def new_ring() -> Ring:
+    return Ring(Aggregate(), 100)
 
 
 def only(items: list[Item]) -> Record:
@@ -24,16 +24,16 @@ def only(items: list[Item]) -> Record:
 
 @pytest.mark.behaviour("telemetry.attributes", "telemetry.timestamps")
 def test_a_span_ends_as_one_record_with_all_that_became_known() -> None:
-    recorder = new_recorder()
+    ring = new_ring()
     parent = TraceContext(7, 8)
     before = time.time_ns()
-    span = RecordingSpan(recorder, "tool", "tools.execute", parent, {"gen_ai.tool.name": "echo"})
+    span = RecordingSpan(ring, "tool", "tools.execute", parent, {"gen_ai.tool.name": "echo"})
     span.name = "execute_tool echo"
     span.set("tfo.error.id", "e1")
     span.add_event("error", {"n": 1})
     span.end("failed", "tool_error")
 
-    record = only(recorder.take())
+    record = only(ring.take())
     assert (record.kind, record.name, record.outcome) == ("tool", "execute_tool echo", "failed")
     assert record.context is not None
     assert (record.context.trace_id, record.parent_id) == (7, 8)
@@ -51,39 +51,39 @@ def test_a_span_ends_as_one_record_with_all_that_became_known() -> None:
 
 
 def test_a_span_without_a_parent_starts_a_trace_of_its_own() -> None:
-    recorder = new_recorder()
-    first = RecordingSpan(recorder, "request", "ping", None, {})
-    second = RecordingSpan(recorder, "request", "ping", None, {})
+    ring = new_ring()
+    first = RecordingSpan(ring, "request", "ping", None, {})
+    second = RecordingSpan(ring, "request", "ping", None, {})
     first.end("completed")
     assert first.context.trace_id != second.context.trace_id
-    assert only(recorder.take()).parent_id == 0
+    assert only(ring.take()).parent_id == 0
 
 
 def test_ending_twice_records_once_and_nothing_is_added_after_the_end() -> None:
-    recorder = new_recorder()
-    span = RecordingSpan(recorder, "request", "ping", None, {})
+    ring = new_ring()
+    span = RecordingSpan(ring, "request", "ping", None, {})
     span.end("completed")
     span.set("late", 1)
     span.add_event("late")
     span.end("failed", "late")
-    record = only(recorder.take())
+    record = only(ring.take())
     assert (record.outcome, record.attributes, record.events) == ("completed", {"outcome": "completed"}, ())
 
 
 def test_the_caller_s_attributes_stay_as_they_were() -> None:
     attributes = {"gen_ai.tool.name": "echo"}
-    RecordingSpan(new_recorder(), "tool", "tools.execute", None, attributes).end("completed")
+    RecordingSpan(new_ring(), "tool", "tools.execute", None, attributes).end("completed")
     assert attributes == {"gen_ai.tool.name": "echo"}
 
 
 @pytest.mark.behaviour("telemetry.timestamps")
 def test_a_wall_clock_that_jumps_back_gives_no_negative_duration(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = new_recorder()
-    span = RecordingSpan(recorder, "request", "ping", None, {})
+    ring = new_ring()
+    span = RecordingSpan(ring, "request", "ping", None, {})
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     span.add_event("noted")
     span.end("completed")
-    record = only(recorder.take())
+    record = only(ring.take())
     assert record.duration_ns >= 0
     assert record.events[0][0] >= record.start_ns
 
@@ -108,7 +108,7 @@ def test_a_client_that_sends_baggage_without_a_trace_starts_one() -> None:
     carried, traces = Carried("", {"a": "1"}), set[int]()
     for span in (
         NullTelemetry().span("request", "ping", parent=TraceContext(0, 0, carried)),
-        RecordingSpan(new_recorder(), "request", "ping", TraceContext(0, 0, carried), {}),
+        RecordingSpan(new_ring(), "request", "ping", TraceContext(0, 0, carried), {}),
     ):
         assert span.context.trace_id > 0
         assert span.context.span_id > 0

@@ -25,8 +25,8 @@ from tfo_mcp.infrastructure.telemetry.conventions import CLIENT_NAME, CLIENT_VER
 from tfo_mcp.infrastructure.telemetry.log_handler import LogHandler
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
-from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Record
+from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.span import NullSpan, RecordingSpan
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class MCPTelemetryClient:
         self._machine = StateMachine("telemetry client", TELEMETRY_TRANSITIONS, TelemetryState.CREATING)
         self._options = options
         self._aggregate = Aggregate()
-        self._recorder = Recorder(self._aggregate, options.ring_capacity, exports_logs=options.logs)
+        self._ring = Ring(self._aggregate, options.ring_capacity, exports_logs=options.logs)
         self._log_handler: LogHandler | None = None
         self._pipeline: Pipeline | None = None
         self._provider: TracerProvider | None = None
@@ -112,7 +112,7 @@ class MCPTelemetryClient:
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> RecordingSpan:
         """Start to measure an operation."""
-        return RecordingSpan(self._recorder, kind, name, parent, attributes or _NO_ATTRIBUTES)
+        return RecordingSpan(self._ring, kind, name, parent, attributes or _NO_ATTRIBUTES)
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         """Count the session in or out, at its end with its duration; and leave a log record of it."""
@@ -123,17 +123,17 @@ class MCPTelemetryClient:
             attributes |= {CLIENT_NAME: session.client_name, CLIENT_VERSION: session.client_version}
         now, duration = time.time_ns(), int(session.duration * 1e9)
         context = current_operation.get()
-        self._recorder.record(Record("session", event, context, 0, now, duration, "completed", attributes))
+        self._ring.record(Record("session", event, context, 0, now, duration, "completed", attributes))
 
     def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
         """Count an error, and leave a log record of it."""
         attributes = {ERROR_TYPE: error_type, **attributes}
         context = current_operation.get()
-        self._recorder.record(Record("error", "error", context, 0, time.time_ns(), 0, "failed", attributes))
+        self._ring.record(Record("error", "error", context, 0, time.time_ns(), 0, "failed", attributes))
 
     def record_rejected(self, reason: str) -> None:
         """Count a message that never became an operation."""
-        self._recorder.record(Record("rejected", "rejected", None, 0, time.time_ns(), 0, "invalid", {REASON: reason}))
+        self._ring.record(Record("rejected", "rejected", None, 0, time.time_ns(), 0, "invalid", {REASON: reason}))
 
     def tracer_provider(self) -> TracerProvider:
         """For libraries that trace themselves: an OpenTelemetry provider whose spans join ours."""
@@ -141,7 +141,7 @@ class MCPTelemetryClient:
             if self._provider is None:
                 from tfo_mcp.infrastructure.telemetry.otel_bridge import make_tracer_provider
 
-                self._provider = make_tracer_provider(self._recorder)
+                self._provider = make_tracer_provider(self._ring)
             return self._provider
 
     async def health(self) -> ComponentHealth:
@@ -173,7 +173,7 @@ class MCPTelemetryClient:
     def take_logs(self) -> None:
         """From now to the end, let what is logged go out too, if there is anywhere to go and `options.logs`."""
         if self._options.endpoint and self._options.logs and self._log_handler is None:
-            self._log_handler = LogHandler(self._recorder.record)
+            self._log_handler = LogHandler(self._ring.record)
             logging.root.addHandler(self._log_handler)
 
     def start(self) -> None:
@@ -212,7 +212,7 @@ class MCPTelemetryClient:
         with self._lock:
             if not self._fire(TelemetryTrigger.SHUTDOWN):
                 return True
-            if self._pipeline is None and self._options.endpoint and len(self._recorder):
+            if self._pipeline is None and self._options.endpoint and len(self._ring):
                 self._launch()
         delivered = self._pipeline is None or self._pipeline.stop(deadline)
         self._close()
@@ -220,7 +220,7 @@ class MCPTelemetryClient:
         return delivered
 
     def _launch(self) -> None:
-        self._pipeline = Pipeline(self._recorder, self._aggregate, self._options, self._started)
+        self._pipeline = Pipeline(self._ring, self._aggregate, self._options, self._started)
         self._pipeline.start()
 
     def _started(self, error: Exception | None) -> None:
@@ -233,7 +233,7 @@ class MCPTelemetryClient:
         self._initialized.set()
 
     def _close(self) -> None:
-        self._recorder.close()
+        self._ring.close()
         if self._log_handler is not None:
             logging.root.removeHandler(self._log_handler)
 

@@ -1,4 +1,4 @@
-"""From `logging` to the recorder: what is logged also goes out over OTLP, as far as it may."""
+"""From `logging` to the ring: what is logged also goes out over OTLP, as far as it may."""
 
 from __future__ import annotations
 

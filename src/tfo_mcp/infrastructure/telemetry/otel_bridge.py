@@ -9,7 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
 from tfo_mcp.application.ports import TraceContext
-from tfo_mcp.infrastructure.telemetry.recorder import Recorder
+from tfo_mcp.infrastructure.telemetry.ring import Ring
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -44,15 +44,15 @@ class Activation:
         otel_context.detach(self._token)
 
 
-def make_tracer_provider(recorder: Recorder) -> TracerProvider:
+def make_tracer_provider(ring: Ring) -> TracerProvider:
     """A provider whose ended spans go where ours go. It is nobody's global one."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-    class IntoRecorder(SpanProcessor):
+    class IntoRing(SpanProcessor):
         def on_end(self, span: ReadableSpan) -> None:
-            recorder.record(span)
+            ring.record(span)
 
     provider = TracerProvider(
         sampler=ALWAYS_ON,
@@ -60,5 +60,5 @@ def make_tracer_provider(recorder: Recorder) -> TracerProvider:
         shutdown_on_exit=False,
         span_limits=SpanLimits(max_span_attributes=_MAX_VALUES, max_events=_MAX_VALUES, max_links=_MAX_VALUES),
     )
-    provider.add_span_processor(IntoRecorder())
+    provider.add_span_processor(IntoRing())
     return provider

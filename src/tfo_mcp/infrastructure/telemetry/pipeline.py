@@ -1,4 +1,4 @@
-"""The thread between recorder and spool: folds records into metrics, and encodes what is to be exported."""
+"""The thread between ring and spool: folds records into metrics, and encodes what is to be exported."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
-from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
+from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
 from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, SpoolFile
 
@@ -117,7 +117,7 @@ class Pipeline:
     """Sleeps while nothing is recorded.
 
     Args:
-        recorder: what waits to be worked on.
+        ring: what waits to be worked on.
         aggregate: the metrics.
         options: where to export to, and how often.
         on_start: told once whether everything needed could be imported; called on the pipeline's thread.
@@ -125,12 +125,12 @@ class Pipeline:
 
     def __init__(
         self,
-        recorder: Recorder,
+        ring: Ring,
         aggregate: Aggregate,
         options: TelemetryOptions,
         on_start: Callable[[Exception | None], None],
     ) -> None:
-        self._recorder = recorder
+        self._ring = ring
         self._aggregate = aggregate
         self._options = options
         self._on_start = on_start
@@ -203,7 +203,7 @@ class Pipeline:
 
     def _hurry(self) -> None:
         self._hurried.set()
-        self._recorder.work.set()
+        self._ring.work.set()
 
     def _run(self) -> None:
         try:
@@ -215,9 +215,9 @@ class Pipeline:
         self._on_start(None)
         self._metrics_due = time.monotonic() + self._options.metric_interval
         while not self._stopping:
-            self._recorder.work.wait(self._idle_for())
+            self._ring.work.wait(self._idle_for())
             self._hurried.wait(TICK)
-            self._recorder.work.clear()  # before the ring is read, so that what comes meanwhile sets it again
+            self._ring.work.clear()  # before the ring is read, so that what comes meanwhile sets it again
             self._hurried.clear()
             self._cycle()
         self._cycle()  # what came between the last cycle's reading and the stop
@@ -225,7 +225,7 @@ class Pipeline:
     def _cycle(self) -> None:
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         try:
-            items = self._recorder.take()
+            items = self._ring.take()
             for item in items:
                 if isinstance(item, Record):
                     self._aggregate.fold(item)

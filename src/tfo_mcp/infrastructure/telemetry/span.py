@@ -11,8 +11,8 @@ from tfo_mcp.application.attributes import ERROR_TYPE
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.infrastructure.telemetry.conventions import OUTCOME
-from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Record, SpanEvent
+from tfo_mcp.infrastructure.telemetry.ring import Ring
 
 
 def new_context(parent: TraceContext | None) -> TraceContext:
@@ -26,16 +26,16 @@ class RecordingSpan:
     """Implements `Span`: two clock readings, one record.
 
     Args:
-        recorder: where the record goes.
+        ring: where the record goes.
         parent: the operation around it, None at the root.
         attributes: copied.
     """
 
-    __slots__ = ("_attributes", "_clock", "_events", "_kind", "_parent_id", "_recorder", "_start", "context", "name")
+    __slots__ = ("_attributes", "_clock", "_events", "_kind", "_parent_id", "_ring", "_start", "context", "name")
 
     def __init__(
         self,
-        recorder: Recorder,
+        ring: Ring,
         kind: SpanKind,
         name: str,
         parent: TraceContext | None,
@@ -43,7 +43,7 @@ class RecordingSpan:
     ) -> None:
         self.context = new_context(parent)
         self.name = name
-        self._recorder: Recorder | None = recorder
+        self._ring: Ring | None = ring
         self._kind: SpanKind = kind
         self._parent_id = 0 if parent is None else parent.span_id
         self._attributes = dict(attributes)
@@ -53,12 +53,12 @@ class RecordingSpan:
 
     def set(self, key: str, value: AttributeValue) -> None:
         """Add an attribute; nothing once the span has ended."""
-        if self._recorder is not None:
+        if self._ring is not None:
             self._attributes[key] = value
 
     def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Note an event; nothing once the span has ended."""
-        if self._recorder is not None:
+        if self._ring is not None:
             at = self._start + time.perf_counter_ns() - self._clock
             self._events = (*self._events, (at, name, attributes or {}))
 
@@ -70,8 +70,8 @@ class RecordingSpan:
 
     def end(self, outcome: Outcome, error_type: str | None = None) -> None:
         """Record it; a second time does nothing."""
-        recorder, self._recorder = self._recorder, None
-        if recorder is None:
+        ring, self._ring = self._ring, None
+        if ring is None:
             return
         # The wall clock may jump while an operation runs; the monotonic one cannot go back.
         duration = time.perf_counter_ns() - self._clock
@@ -79,7 +79,7 @@ class RecordingSpan:
         attributes[OUTCOME] = outcome
         if error_type is not None:
             attributes[ERROR_TYPE] = error_type
-        recorder.record(
+        ring.record(
             Record(
                 self._kind,
                 self.name,

@@ -10,7 +10,7 @@ from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.records import Item, Record, signal_of
 
 
-class Recorder:
+class Ring:
     """Takes what has ended, from any thread.
 
     Args:
