@@ -34,10 +34,11 @@ class Ports(FakeTelemetry):
         name: str,
         *,
         parent: TraceContext | None = None,
+        principal: str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> FakeSpan:
         self.steps.append(f"span {name}")
-        return super().span(kind, name, parent=parent, attributes=attributes)
+        return super().span(kind, name, parent=parent, principal=principal, attributes=attributes)
 
     def compile(self, schema: Mapping[str, Any]) -> Callable[[object], Sequence[str]]:
         validate = JsonSchemas().compile(schema)

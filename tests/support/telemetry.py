@@ -10,6 +10,7 @@ from typing import Literal
 
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext, current_operation
 from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
 from tfo_mcp.domain.session import Session
 
 current_span: ContextVar[FakeSpan | None] = ContextVar("current_span", default=None)
@@ -72,11 +73,15 @@ class FakeTelemetry:
         name: str,
         *,
         parent: TraceContext | None = None,
+        principal: str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> FakeSpan:
         span_id = next(self._ids)
         context = TraceContext(
-            (parent.trace_id if parent else 0) or span_id, span_id, parent.carried if parent else None
+            (parent.trace_id if parent else 0) or span_id,
+            span_id,
+            parent.carried if parent else None,
+            principal or (parent.principal if parent else LOCAL_PRINCIPAL),
         )
         span = FakeSpan(kind, name, context, parent, attributes or {})
         self.spans.append(span)

@@ -120,7 +120,7 @@ class Bus:
         if info.nested:
             return await self._handle(endpoint, message, info)
         span = info.span = self._telemetry.span(
-            "request", info.operation, parent=info.parent, attributes=_attributes(info)
+            "request", info.operation, parent=info.parent, principal=info.principal, attributes=_attributes(info)
         )
         # Never reset: the task is the request's own, and what its door says of the answer belongs to it too.
         current_operation.set(span.context)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
 from tfo_mcp.domain.session import Session
 
 AttributeValue = str | int | float | bool
@@ -34,11 +35,15 @@ class TraceContext:
     """W3C trace context: a 128-bit trace id and a 64-bit span id as integers.
 
     Both are 0 only in what a client sends that carries something but has no trace: it is nobody's parent.
+
+    Attributes:
+        principal: on whose behalf the operation runs, and all below it.
     """
 
     trace_id: int
     span_id: int
     carried: Carried | None = None
+    principal: str = LOCAL_PRINCIPAL
 
 
 current_operation: ContextVar[TraceContext | None] = ContextVar("current_operation", default=None)
@@ -78,9 +83,13 @@ class Telemetry(Protocol):
         name: str,
         *,
         parent: TraceContext | None = None,
+        principal: str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Span:
-        """Start to measure an operation. `name` comes from a bounded set, never from a client."""
+        """Start to measure an operation. `name` comes from a bounded set, never from a client.
+
+        It runs on behalf of `principal`, where that is not the parent's.
+        """
         ...
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:

@@ -109,10 +109,11 @@ class MCPTelemetryClient:
         name: str,
         *,
         parent: TraceContext | None = None,
+        principal: str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> RecordingSpan:
         """Start to measure an operation."""
-        return RecordingSpan(self._ring, kind, name, parent, attributes or _NO_ATTRIBUTES)
+        return RecordingSpan(self._ring, kind, name, parent, attributes or _NO_ATTRIBUTES, principal)
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         """Count the session in or out, at its end with its duration; and leave a log record of it."""
@@ -123,7 +124,9 @@ class MCPTelemetryClient:
             attributes |= {CLIENT_NAME: session.client_name, CLIENT_VERSION: session.client_version}
         now, duration = time.time_ns(), int(session.duration * 1e9)
         context = current_operation.get()
-        self._ring.record(Record("session", event, context, 0, now, duration, "completed", attributes))
+        self._ring.record(
+            Record("session", event, context, 0, now, duration, "completed", attributes, principal=session.principal)
+        )
 
     def record_error(self, error_type: str, attributes: Mapping[str, AttributeValue]) -> None:
         """Count an error, and leave a log record of it."""
@@ -257,10 +260,11 @@ class NullTelemetry:
         name: str,
         *,
         parent: TraceContext | None = None,
+        principal: str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,  # noqa: ARG002  # as above
     ) -> NullSpan:
         """A span that measures nothing."""
-        return NullSpan(name, parent)
+        return NullSpan(name, parent, principal)
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
         """Nothing."""

@@ -81,7 +81,7 @@ class Encoder:
             if isinstance(item, Record):
                 scope, span = self._scope, _own_span(item)
             else:
-                scope, span = _library_scope(item), _library_span(item)
+                scope, span = _library_scope(item.span), _library_span(item.span)
             key = (scope.name, scope.version)
             if key not in scopes:
                 scopes[key] = ScopeSpans(scope=scope)

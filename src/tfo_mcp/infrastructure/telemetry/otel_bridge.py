@@ -8,7 +8,9 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
-from tfo_mcp.application.ports import TraceContext
+from tfo_mcp.application.ports import TraceContext, current_operation
+from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
+from tfo_mcp.infrastructure.telemetry.records import LibrarySpan
 from tfo_mcp.infrastructure.telemetry.ring import Ring
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ def make_tracer_provider(ring: Ring) -> TracerProvider:
 
     class IntoRing(SpanProcessor):
         def on_end(self, span: ReadableSpan) -> None:
-            ring.record(span)
+            context = current_operation.get()
+            ring.record(LibrarySpan(span, LOCAL_PRINCIPAL if context is None else context.principal))
 
     provider = TracerProvider(
         sampler=ALWAYS_ON,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
 from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -33,6 +35,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         start_ns: nanoseconds since the epoch.
         duration_ns: by the monotonic clock, so never below 0.
         attributes: outcome and error type among them, under their conventional names.
+        principal: on whose behalf it ran.
     """
 
     kind: RecordKind
@@ -44,6 +47,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     attributes: Mapping[str, AttributeValue]
     events: tuple[SpanEvent, ...] = ()
+    principal: str = LOCAL_PRINCIPAL
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):
@@ -65,8 +69,16 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     attributes: Mapping[str, AttributeValue]
 
 
-Item: TypeAlias = "Record | LogEntry | ReadableSpan"
-"""What the ring holds: our own record, what was logged, or a span of a library that traces itself."""
+@dataclass(frozen=True, slots=True)
+class LibrarySpan:
+    """A span of a library that traces itself, and on whose behalf it ran."""
+
+    span: ReadableSpan
+    principal: str
+
+
+Item: TypeAlias = Record | LogEntry | LibrarySpan
+"""What the ring holds."""
 
 
 def signal_of(item: Item) -> Literal["traces", "logs"] | None:

@@ -10,16 +10,22 @@ from random import getrandbits
 from tfo_mcp.application.attributes import ERROR_TYPE
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
 from tfo_mcp.domain.execution import Outcome
+from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
 from tfo_mcp.infrastructure.telemetry.conventions import OUTCOME
 from tfo_mcp.infrastructure.telemetry.records import Record, SpanEvent
 from tfo_mcp.infrastructure.telemetry.ring import Ring
 
 
-def new_context(parent: TraceContext | None) -> TraceContext:
-    """A new operation's ids: in the trace of `parent`, or in a new one. The generator survives a fork."""
+def new_context(parent: TraceContext | None, principal: str | None = None) -> TraceContext:
+    """A new operation's ids: in the trace of `parent`, or in a new one. The generator survives a fork.
+
+    It runs on behalf of `principal`, where that is not the parent's.
+    """
     if parent is None:
-        return TraceContext(getrandbits(128) or 1, getrandbits(64) or 1)
-    return TraceContext(parent.trace_id or getrandbits(128) or 1, getrandbits(64) or 1, parent.carried)
+        return TraceContext(getrandbits(128) or 1, getrandbits(64) or 1, None, principal or LOCAL_PRINCIPAL)
+    return TraceContext(
+        parent.trace_id or getrandbits(128) or 1, getrandbits(64) or 1, parent.carried, principal or parent.principal
+    )
 
 
 class RecordingSpan:
@@ -29,6 +35,7 @@ class RecordingSpan:
         ring: where the record goes.
         parent: the operation around it, None at the root.
         attributes: copied.
+        principal: on whose behalf it runs, where that is not the parent's.
     """
 
     __slots__ = ("_attributes", "_clock", "_events", "_kind", "_parent_id", "_ring", "_start", "context", "name")
@@ -40,8 +47,9 @@ class RecordingSpan:
         name: str,
         parent: TraceContext | None,
         attributes: Mapping[str, AttributeValue],
+        principal: str | None = None,
     ) -> None:
-        self.context = new_context(parent)
+        self.context = new_context(parent, principal)
         self.name = name
         self._ring: Ring | None = ring
         self._kind: SpanKind = kind
@@ -90,6 +98,7 @@ class RecordingSpan:
                 outcome,
                 attributes,
                 self._events,
+                self.context.principal,
             )
         )
 
@@ -99,8 +108,8 @@ class NullSpan:
 
     __slots__ = ("context", "name")
 
-    def __init__(self, name: str, parent: TraceContext | None) -> None:
-        self.context = parent if parent is not None and parent.trace_id else new_context(parent)
+    def __init__(self, name: str, parent: TraceContext | None, principal: str | None = None) -> None:
+        self.context = parent if parent is not None and parent.trace_id else new_context(parent, principal)
         self.name = name
 
     def set(self, key: str, value: AttributeValue) -> None:

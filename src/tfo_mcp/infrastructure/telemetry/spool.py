@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
+from tfo_mcp.infrastructure.telemetry.disposable import is_damaged
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
-from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, Row, Signal, SpoolFile, is_damaged
+from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, Row, Signal, SpoolFile
 
 MAX_MESSAGE: Final = 3 * 1024 * 1024
 """Bytes of one request; collectors take 4 MiB unless told otherwise."""

@@ -1,27 +1,19 @@
-"""The spool's SQLite file: what it holds, how it is opened, and every statement about it.
-
-`spool.db` lies beside the other databases and apart from them, so that neither's damage harms another. It is not
-migrated: a spool of another schema, or a damaged one, is moved aside, and a new one begins.
-"""
+"""The spool's SQLite file, `spool.db`: what it holds, and every statement about it."""
 
 from __future__ import annotations
 
-import logging
 import os
-import sqlite3
 import time
-from collections.abc import Collection, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tfo_mcp.infrastructure.persistence.database_file import create, identity
 from tfo_mcp.infrastructure.persistence.file_lock import lock_file
+from tfo_mcp.infrastructure.telemetry.disposable import DisposableDatabase, Layout
 from tfo_mcp.infrastructure.telemetry.options import Durability
 
 Signal = Literal["traces", "metrics", "logs"]
-_log = logging.getLogger("tfo_mcp.telemetry")
 
 _SCHEMA: Final = 1
 _TABLES: Final = """
@@ -53,7 +45,7 @@ CREATE TABLE dead (
 
 _CONTENT: Final = "signal, source, items, size, created_at, body"
 _COLUMNS: Final = f"id, {_CONTENT}"
-_SYNCHRONOUS: Final[dict[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
+_SYNCHRONOUS: Final[dict[Durability, Literal["NORMAL", "FULL"]]] = {"process": "NORMAL", "power": "FULL"}
 _BUSY_TIMEOUT: Final = 1.0
 """Seconds to wait for another process's commit."""
 
@@ -100,7 +92,7 @@ class Contents:
     dead: int
 
 
-class SpoolFile:
+class SpoolFile(DisposableDatabase):
     """One process's way to the spool. One thread at a time may use it.
 
     Args:
@@ -112,18 +104,13 @@ class SpoolFile:
     """
 
     def __init__(self, path: Path | None, source: str, durability: Durability) -> None:
-        self.path = path
+        super().__init__(path, Layout("spool", _SCHEMA, _TABLES, _SYNCHRONOUS[durability], _BUSY_TIMEOUT))
         self._source = source
         self._lock: int | None = None
-        self._durability: Durability = durability
-        self._open()
-
-    def __str__(self) -> str:
-        return "in memory" if self.path is None else repr(str(self.path))
 
     def close(self) -> None:
         """Close it, and let another process send."""
-        self._database.close()
+        super().close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -133,13 +120,13 @@ class SpoolFile:
     def append(self, parcels: Sequence[Parcel]) -> None:
         """Commit parcels, in order; one of metrics takes the place of this process's last one."""
         now = time.time()
-        with self._transaction():
+        with self.transaction():
             for parcel in parcels:
                 if parcel.signal == "metrics":
-                    self._database.execute(
+                    self.connection.execute(
                         "DELETE FROM parcels WHERE source = ? AND signal = 'metrics'", (self._source,)
                     )
-                self._database.execute(
+                self.connection.execute(
                     f"INSERT INTO parcels ({_CONTENT}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # names from above
                     (parcel.signal, self._source, parcel.items, len(parcel.body), now, parcel.body),
                 )
@@ -149,9 +136,9 @@ class SpoolFile:
 
         `kept` are ids of those that are just being sent. Returns signal and items of each that is gone.
         """
-        with self._transaction():
+        with self.transaction():
             gone = self._remove_old(time.time() - max_age, kept)
-            found = self._database.execute("SELECT signal, sum(size) FROM parcels GROUP BY signal")
+            found = self.connection.execute("SELECT signal, sum(size) FROM parcels GROUP BY signal")
             sizes: dict[Signal, int] = dict(found.fetchall())
             while sum(sizes.values()) > max_bytes:
                 signal = max(sizes, key=sizes.__getitem__)
@@ -168,20 +155,20 @@ class SpoolFile:
 
     def delete(self, ids: Collection[int]) -> None:
         """Forget parcels that were accepted."""
-        with self._transaction():
+        with self.transaction():
             for row in ids:
                 self._remove(row)
 
     def bury(self, row: int, code: str, detail: str, max_bytes: int) -> None:
         """Keep a parcel that was refused apart from the others; the oldest of those make room."""
-        with self._transaction():
-            self._database.execute(
+        with self.transaction():
+            self.connection.execute(
                 f"INSERT OR IGNORE INTO dead ({_COLUMNS}, died_at, code, detail) "  # noqa: S608  # names from above
                 f"SELECT {_COLUMNS}, ?, ?, ? FROM parcels WHERE id = ?",
                 (time.time(), code, detail, row),
             )
             self._remove(row)
-            self._database.execute(
+            self.connection.execute(
                 "DELETE FROM dead WHERE id IN (SELECT id FROM "
                 "(SELECT id, sum(size) OVER (ORDER BY id DESC) AS total FROM dead) WHERE total > ?)",
                 (max_bytes,),
@@ -189,11 +176,11 @@ class SpoolFile:
 
     def replay(self) -> int:
         """Let everything that was refused wait once more; how many parcels."""
-        with self._transaction():
-            moved = self._database.execute(
+        with self.transaction():
+            moved = self.connection.execute(
                 f"INSERT INTO parcels ({_CONTENT}) SELECT {_CONTENT} FROM dead ORDER BY id"  # noqa: S608  # as above
             )
-            self._database.execute("DELETE FROM dead")
+            self.connection.execute("DELETE FROM dead")
             return moved.rowcount
 
     # --- reading ---
@@ -205,25 +192,25 @@ class SpoolFile:
             f"SELECT id, items, size FROM parcels WHERE signal = :signal AND id > :after{mine} ORDER BY id LIMIT :limit"  # noqa: S608  # one of two
         )
         values = {"signal": signal, "after": after, "source": self._source, "limit": limit}
-        return [Row(*row) for row in self._database.execute(query, values)]
+        return [Row(*row) for row in self.connection.execute(query, values)]
 
     def bodies(self, ids: Sequence[int]) -> Sequence[bytes]:
         """The bodies of parcels, in order."""
         marks = ", ".join("?" * len(ids))
         query = f"SELECT body FROM parcels WHERE id IN ({marks}) ORDER BY id"  # noqa: S608  # question marks
-        return [body for (body,) in self._database.execute(query, ids)]
+        return [body for (body,) in self.connection.execute(query, ids)]
 
     def own_waits(self) -> bool:
         """Whether anything that this process has put is still there."""
         query = "SELECT EXISTS (SELECT 1 FROM parcels WHERE source = ?)"
-        return bool(self._database.execute(query, (self._source,)).fetchone()[0])
+        return bool(self.connection.execute(query, (self._source,)).fetchone()[0])
 
     def contents(self) -> Contents:
         """What is there now."""
         query = "SELECT signal, sum(max(items, 1)), sum(size) FROM parcels GROUP BY signal"
-        found = self._database.execute(query).fetchall()
-        oldest = self._database.execute("SELECT created_at FROM parcels ORDER BY id LIMIT 1").fetchone()
-        dead = int(self._database.execute("SELECT total(max(items, 1)) FROM dead").fetchone()[0])
+        found = self.connection.execute(query).fetchall()
+        oldest = self.connection.execute("SELECT created_at FROM parcels ORDER BY id LIMIT 1").fetchone()
+        dead = int(self.connection.execute("SELECT total(max(items, 1)) FROM dead").fetchone()[0])
         items = {signal: int(count) for signal, count, _ in found}
         return Contents(items, sum(size for *_, size in found), None if oldest is None else oldest[0], dead)
 
@@ -236,52 +223,11 @@ class SpoolFile:
         self._lock = lock_file(self.path.with_name(self.path.name + ".lock"))
         return self._lock is not None
 
-    # --- opening ---
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the file was moved, deleted or replaced: what is written now would be lost."""
-        return self.path is not None and identity(self.path) != self._identity
-
-    def begin_anew(self, *, damaged: bool = False) -> None:
-        """Open the file that is there now, or an empty one; with `damaged` the one in use is moved aside.
-
-        Raises:
-            OSError, sqlite3.Error: it cannot be made.
-        """
-        self._database.close()
-        if damaged and self.path is not None and not self.is_gone:  # another process may have been faster
-            self._move_aside(self.path)
-        self._open()
-
-    def _open(self) -> None:
-        self._database = self._opened()
-        self._identity = None if self.path is None else identity(self.path)
-
-    def _opened(self) -> sqlite3.Connection:
-        if self.path is not None:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            create(self.path)
-        try:
-            return _connect(self.path, self._durability)
-        except sqlite3.DatabaseError as error:
-            if self.path is None or not is_damaged(error):
-                raise
-        self._move_aside(self.path)
-        return _connect(self.path, self._durability)
-
-    def _move_aside(self, path: Path) -> None:
-        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-        path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        _log.warning("the spool %s is damaged; it was moved to %r, and a new one begins", self, str(aside))
-
     def _remove_old(self, before: float, kept: Collection[int]) -> list[tuple[Signal, int]]:
         gone: list[tuple[Signal, int]] = []
         last, is_old = 0, True
         query = "SELECT id, signal, items, created_at < ? FROM parcels WHERE id > ? ORDER BY id LIMIT ?"
-        while is_old and (rows := self._database.execute(query, (before, last, _OLDEST)).fetchall()):
+        while is_old and (rows := self.connection.execute(query, (before, last, _OLDEST)).fetchall()):
             for last, signal, items, is_old in rows:
                 if not is_old:
                     break
@@ -291,55 +237,4 @@ class SpoolFile:
         return gone
 
     def _remove(self, row: int) -> None:
-        self._database.execute("DELETE FROM parcels WHERE id = ?", (row,))
-
-    @contextmanager
-    def _transaction(self) -> Generator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
-            raise
-
-
-def is_damaged(error: sqlite3.Error) -> bool:
-    """Whether nothing can be done with the file any more."""
-    damaged = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return isinstance(error, _OtherSchema) or getattr(error, "sqlite_errorcode", 0) & 0xFF in damaged
-
-
-class _OtherSchema(sqlite3.DatabaseError):
-    """The file is no spool that this version can use."""
-
-
-def _connect(path: Path | None, durability: Durability) -> sqlite3.Connection:
-    database = sqlite3.connect(
-        ":memory:" if path is None else f"{path.as_uri()}?mode=rwc",
-        _BUSY_TIMEOUT,
-        isolation_level=None,
-        check_same_thread=False,
-        uri=True,
-    )
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
-        database.execute("BEGIN IMMEDIATE")
-        _bring_up(database)
-        database.execute("COMMIT")
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _bring_up(database: sqlite3.Connection) -> None:
-    version = int(database.execute("PRAGMA user_version").fetchone()[0])
-    if version == 0 and not database.execute("SELECT 1 FROM sqlite_master").fetchall():
-        for statement in _TABLES.split(";"):
-            database.execute(statement)
-        database.execute(f"PRAGMA user_version = {_SCHEMA}")
-    elif version != _SCHEMA:
-        raise _OtherSchema(f"its schema is {version}")
+        self.connection.execute("DELETE FROM parcels WHERE id = ?", (row,))
