@@ -39,6 +39,7 @@ ERROR_TYPE: Final = "error.type"
 EXCEPTION_TYPE: Final = "exception.type"
 ERROR_ID: Final = "tfo.error.id"
 CLAUDE_REQUEST_ID: Final = "tfo.claude.request.id"
+READS_TELEMETRY: Final = "tfo.telemetry.read"  # what asks the recorder is in no summary of it
 CLAUDE_ATTEMPT: Final = "tfo.claude.attempt"  # an event, not an attribute
 ATTEMPT_DURATION: Final = "tfo.claude.attempt.duration"
 

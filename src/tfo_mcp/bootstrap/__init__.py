@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import re
 import sys
 from contextlib import suppress
 from contextvars import Context
@@ -49,7 +48,7 @@ from tfo_mcp.domain.prompt import PromptRegistry
 from tfo_mcp.domain.resource import ResourceRegistry
 from tfo_mcp.domain.tool import ToolRegistry
 from tfo_mcp.infrastructure.client_log import FollowedLog
-from tfo_mcp.infrastructure.config import Loaded, Settings, masked
+from tfo_mcp.infrastructure.config import Loaded, Settings, shown_settings
 from tfo_mcp.infrastructure.events import InProcessPublisher, log_event
 from tfo_mcp.infrastructure.logs import release_logs, report_unforeseen
 from tfo_mcp.infrastructure.persistence.audit import SqlAuditTrail
@@ -300,10 +299,6 @@ def _features(settings: Settings) -> set[Feature]:
 
 
 def _configuration(loaded: Loaded) -> dict[str, object]:
-    """What `config://server` shows. Of a URL's path nothing: some services have their users put a token there."""
+    """What `config://server` shows."""
     file = None if loaded.source is None else str(loaded.source)
-    settings = masked(loaded.settings)
-    for section, key in (("claude", "base_url"), ("telemetry", "endpoint")):
-        if url := settings[section][key]:
-            settings[section][key] = re.sub(r"(?<=[^/:])/.+", "/***", url, count=1)
-    return {"version": __version__, "file": file, "settings": settings}
+    return {"version": __version__, "file": file, "settings": shown_settings(loaded.settings)}

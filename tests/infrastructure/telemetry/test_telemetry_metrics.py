@@ -55,7 +55,7 @@ def test_a_tool_call_counts_in_calls_and_duration_under_tool_outcome_and_error()
 @pytest.mark.parametrize("capacity", [1, 0], ids=["kept", "saturated"])
 def test_each_attempt_to_ask_claude_counts_under_its_status_and_error_and_under_nothing_else(capacity: int) -> None:
     aggregate = Aggregate()
-    ring = Ring(aggregate, capacity)
+    ring = Ring(aggregate, None, capacity)
     span = RecordingSpan(ring, "claude", "claude.request", None, {})
     busy = {"http.response.status_code": 529, "error.type": "529"}
     span.add_event("tfo.claude.attempt", {**busy, "tfo.claude.request.id": "req_1"})
@@ -162,7 +162,7 @@ def test_a_snapshot_does_not_change_with_what_comes_after_it() -> None:
 @pytest.mark.behaviour("telemetry.bounded")
 def test_a_full_ring_drops_spans_and_counts_them_while_every_call_is_counted_exactly() -> None:
     aggregate = Aggregate()
-    ring = Ring(aggregate, 100)
+    ring = Ring(aggregate, None, 100)
 
     def call_many() -> None:
         for _ in range(1000):
@@ -186,6 +186,6 @@ def test_a_full_ring_drops_spans_and_counts_them_while_every_call_is_counted_exa
 
 def test_what_is_no_span_is_not_counted_as_a_dropped_one() -> None:
     aggregate = Aggregate()
-    ring = Ring(aggregate, 0)
+    ring = Ring(aggregate, None, 0)
     ring.record(Record("rejected", "rejected", None, 0, 0, 0, "invalid", {"reason": "parse error"}))
     assert sums(aggregate) == {"tfo.mcp.requests.rejected": [({"reason": "parse error"}, 1)]}

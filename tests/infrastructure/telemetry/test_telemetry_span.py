@@ -13,7 +13,7 @@ from tfo_mcp.infrastructure.telemetry.span import RecordingSpan
 
 
 def new_ring() -> Ring:
-    return Ring(Aggregate(), 100)
+    return Ring(Aggregate(), None, 100)
 
 
 def only(items: list[Item]) -> Record:

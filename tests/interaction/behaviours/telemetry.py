@@ -104,6 +104,21 @@ TELEMETRY: Sequence[Behaviour] = (
         "What was committed to the spool arrives, whatever ends the server or keeps the collector from taking it.",
     ),
     Behaviour(
+        "telemetry.recorder",
+        "README.md",
+        "Every operation is kept on this machine, by itself and counted by the minute, whatever else is dropped.",
+    ),
+    Behaviour(
+        "telemetry.recorder-damaged",
+        "docs/how-to/back-up-and-restore.md",
+        "A recorder that is damaged or gone is replaced, that is said, and the service goes on.",
+    ),
+    Behaviour(
+        "telemetry.recorder-unwritable",
+        "docs/explanation/architecture.md",
+        "What the disk does not take for the recorder waits in memory, that is said, and it is written later.",
+    ),
+    Behaviour(
         "telemetry.collector",
         "diagrams: Context Diagram",
         "A real collector takes what is sent, and passes it on unchanged.",

@@ -16,6 +16,7 @@ from tfo_mcp.infrastructure.config.settings import (
     masked,
     secrets_of,
 )
+from tfo_mcp.infrastructure.config.shown import changed_settings, shown_settings
 
 __all__ = [
     "ClaudeSettings",
@@ -30,7 +31,9 @@ __all__ = [
     "StorageSettings",
     "TelemetrySettings",
     "ToolSettings",
+    "changed_settings",
     "load_settings",
     "masked",
     "secrets_of",
+    "shown_settings",
 ]

@@ -44,6 +44,7 @@ _OTHER_WORDS: Mapping[str, Mapping[str, object]] = {
     "telemetry.enabled": _YES_OR_NO,
     "telemetry.insecure": _YES_OR_NO,
     "telemetry.logs": _YES_OR_NO,
+    "telemetry.recorder": _YES_OR_NO,
     "telemetry.compression": {"gzip": True, "none": False, **_YES_OR_NO},
 }
 _ANY_CASE = frozenset({"logging.format", *_OTHER_WORDS})

@@ -311,6 +311,11 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return self.folder / "spool.db"
 
     @property
+    def recorder(self) -> Path:
+        """The file of what was recorded, to be asked about."""
+        return self.folder / "telemetry.db"
+
+    @property
     def audit(self) -> Path:
         """The file of the audit."""
         return self.folder / "audit.db"
@@ -415,6 +420,25 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         Literal["process", "power"],
         Meta(description="What the telemetry that waits survives: the end of the process, or of the power too."),
     ] = "process"
+    recorder: Annotated[
+        bool,
+        Meta(description="Keep what is recorded in `telemetry.db`, to be asked about."),
+    ] = True
+    recorder_days: Annotated[
+        float, Meta(gt=0, le=3650, description="Days that each operation is kept by itself in `telemetry.db`.")
+    ] = 7.0
+    summary_days: Annotated[
+        float,
+        Meta(gt=0, le=36500, description="Days that their counts by the minute are kept in `telemetry.db`."),
+    ] = 90.0
+    recorder_bytes: Annotated[
+        int,
+        Meta(
+            ge=_MIB,
+            le=64 * _GIB,
+            description="Bytes of `telemetry.db` that may hold something; the oldest operations make room first.",
+        ),
+    ] = 256 * _MIB
     metric_interval: Annotated[
         float, Meta(ge=0.1, le=3600, description="Seconds between two exports of the metrics.")
     ] = 10.0

@@ -23,6 +23,7 @@ from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.conventions import CLIENT_NAME, CLIENT_VERSION, REASON
 from tfo_mcp.infrastructure.telemetry.log_handler import LogHandler
+from tfo_mcp.infrastructure.telemetry.minutes import Minutes
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
 from tfo_mcp.infrastructure.telemetry.records import Record
@@ -86,7 +87,8 @@ class MCPTelemetryClient:
         self._machine = StateMachine("telemetry client", TELEMETRY_TRANSITIONS, TelemetryState.CREATING)
         self._options = options
         self._aggregate = Aggregate()
-        self._ring = Ring(self._aggregate, options.ring_capacity, exports_logs=options.logs)
+        self._minutes = None if options.recorder is None else Minutes()
+        self._ring = Ring(self._aggregate, self._minutes, options.ring_capacity, exports_logs=options.logs)
         self._log_handler: LogHandler | None = None
         self._pipeline: Pipeline | None = None
         self._provider: TracerProvider | None = None
@@ -205,6 +207,13 @@ class MCPTelemetryClient:
         finally:
             self._flushing.release()
 
+    def settle(self, timeout: float) -> bool:
+        """Let what was recorded so far reach the recorder, within `timeout` seconds; whether it has. Blocks."""
+        deadline = time.monotonic() + timeout
+        if self._pipeline is None or not self._initialized.wait(timeout):
+            return False
+        return self._pipeline.settle(deadline)
+
     def shutdown(self, timeout: float) -> bool:
         """Export what waits and end, within `timeout` seconds whatever the collector does. Blocks, as `flush` does.
 
@@ -215,7 +224,7 @@ class MCPTelemetryClient:
         with self._lock:
             if not self._fire(TelemetryTrigger.SHUTDOWN):
                 return True
-            if self._pipeline is None and self._options.endpoint and len(self._ring):
+            if self._pipeline is None and self._options.keeps and len(self._ring):
                 self._launch()
         delivered = self._pipeline is None or self._pipeline.stop(deadline)
         self._close()
@@ -223,7 +232,7 @@ class MCPTelemetryClient:
         return delivered
 
     def _launch(self) -> None:
-        self._pipeline = Pipeline(self._ring, self._aggregate, self._options, self._started)
+        self._pipeline = Pipeline(self._ring, self._aggregate, self._minutes, self._options, self._started)
         self._pipeline.start()
 
     def _started(self, error: Exception | None) -> None:
@@ -293,6 +302,10 @@ class NullTelemetry:
 
     def flush(self, timeout: float) -> bool:  # noqa: ARG002  # as above
         """Nothing waits."""
+        return True
+
+    def settle(self, timeout: float) -> bool:  # noqa: ARG002  # as above
+        """Nothing is recorded."""
         return True
 
     def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # as above

@@ -94,6 +94,9 @@ SPANS_EXPORTED = Metric("tfo.telemetry.spans.exported", "{span}", "Spans that th
 SPANS_DROPPED = Metric("tfo.telemetry.spans.dropped", "{span}", "Spans that will not be exported, by reason.")
 LOGS_EXPORTED = Metric("tfo.telemetry.logs.exported", "{record}", "Log records that the collector has accepted.")
 LOGS_DROPPED = Metric("tfo.telemetry.logs.dropped", "{record}", "Log records that will not be exported, by reason.")
+ROWS_DROPPED = Metric(
+    "tfo.telemetry.rows.dropped", "{row}", "Operations that the recorder could not keep by themselves, by reason."
+)
 EXPORT_FAILURES = Metric(
     "tfo.telemetry.export.failures", "{attempt}", "Attempts to export that failed, by signal and error."
 )

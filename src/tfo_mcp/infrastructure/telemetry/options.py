@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from tfo_mcp import __version__
-from tfo_mcp.infrastructure.config import ConfigurationError, Settings
+from tfo_mcp.infrastructure.config import ConfigurationError, Settings, changed_settings
 from tfo_mcp.infrastructure.config.environment import RESOURCE_SETTINGS
 from tfo_mcp.infrastructure.redaction import Redaction
 
@@ -29,6 +29,25 @@ class Target:
     def url(self) -> str:
         """The base URL over HTTP."""
         return f"{'https' if self.tls else 'http'}://{self.authority}{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderOptions:
+    """What is kept, and for how long.
+
+    Attributes:
+        path: of `telemetry.db`.
+        days: that single operations are kept.
+        summary_days: that their counts by the minute are.
+        max_bytes: of all of it; the oldest make room.
+        settings: those in force that are not at their defaults, fit to be shown: name to value.
+    """
+
+    path: Path
+    days: float
+    summary_days: float
+    max_bytes: int
+    settings: Mapping[str, object]
 
 
 _SETTINGS_OF_HEADERS = {
@@ -55,6 +74,7 @@ class TelemetryOptions:
         resource_attributes: beside those that have an option of their own, which are stronger.
         logs: whether what is logged goes out too.
         redact: what a logged text becomes before it goes out.
+        recorder: what this machine keeps by itself; None: nothing.
         ring_capacity: records that may wait for the pipeline.
         batch_size: spans or log records in one export at most.
         spool: the file in which what is encoded waits for the collector; None: in memory.
@@ -87,6 +107,7 @@ class TelemetryOptions:
     resource_attributes: Mapping[str, str] = field(default_factory=dict[str, str])
     logs: bool = True
     redact: Callable[[str], str] = field(default=str, repr=False)
+    recorder: RecorderOptions | None = None
     ring_capacity: int = 8192
     batch_size: int = 512
     spool: Path | None = None
@@ -135,6 +156,11 @@ class TelemetryOptions:
         return Target(f"{host}:{port or default}", parts.path.rstrip("/"), tls)
 
     @property
+    def keeps(self) -> bool:
+        """Whether anything that is recorded goes anywhere but into counts."""
+        return bool(self.endpoint) or self.recorder is not None
+
+    @property
     def authenticated(self) -> bool:
         """Whether TelemetryFlow's key is complete."""
         return bool(self.key_id and self.key_secret)
@@ -179,6 +205,7 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
             resource_attributes=told.resource_attributes,
             logs=told.logs,
             redact=Redaction(settings),
+            recorder=_recorder(settings),
             ring_capacity=told.ring_capacity,
             batch_size=told.batch_size,
             spool=settings.storage.spool,
@@ -190,3 +217,16 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
         )
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
+
+
+def _recorder(settings: Settings) -> RecorderOptions | None:
+    told = settings.telemetry
+    if not told.recorder:
+        return None
+    return RecorderOptions(
+        path=settings.storage.recorder,
+        days=told.recorder_days,
+        summary_days=told.summary_days,
+        max_bytes=told.recorder_bytes,
+        settings=changed_settings(settings),
+    )

@@ -1,4 +1,4 @@
-"""The thread between ring and spool: folds records into metrics, and encodes what is to be exported."""
+"""The thread behind the ring: folds records into metrics, lets the recorder keep them, and encodes them for export."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
+from tfo_mcp.infrastructure.telemetry.minutes import Minutes
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
+from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
 from tfo_mcp.infrastructure.telemetry.ring import Ring
@@ -38,7 +41,7 @@ TICK = 0.05
 class _Export:
     """Encoder, spool and sender: there only where there is an endpoint. Made on the pipeline's thread."""
 
-    def __init__(self, options: TelemetryOptions, aggregate: Aggregate) -> None:
+    def __init__(self, options: TelemetryOptions, aggregate: Aggregate, resource: Mapping[str, object]) -> None:
         from tfo_mcp.infrastructure.telemetry.encode import Encoder
         from tfo_mcp.infrastructure.telemetry.sender import Sender
         from tfo_mcp.infrastructure.telemetry.transport import connect
@@ -46,7 +49,6 @@ class _Export:
         target = options.target()
         if target is None:
             raise ValueError("there is no endpoint to export to")
-        resource = resource_of(options)
         self.encoder: Encoder = Encoder(resource, options.service_version, options.redact)
         self.spool = _spool(options, str(resource[names.SERVICE_INSTANCE]))
         self.sender: Sender = Sender(self.spool, connect(options, target), options, aggregate)
@@ -103,6 +105,15 @@ class _Export:
         self._told = self.spool.problem
 
 
+def _recorder(
+    options: TelemetryOptions, minutes: Minutes, aggregate: Aggregate, resource: Mapping[str, object]
+) -> Recorder | None:
+    if options.recorder is None:
+        return None
+    instance = str(resource[names.SERVICE_INSTANCE])
+    return Recorder(options.recorder, minutes, aggregate, instance=instance, version=options.service_version)
+
+
 def _spool(options: TelemetryOptions, source: str) -> Spool:
     limits = limits_of(options)
     try:
@@ -119,6 +130,7 @@ class Pipeline:
     Args:
         ring: what waits to be worked on.
         aggregate: the metrics.
+        minutes: what the recorder counts; None: there is no recorder.
         options: where to export to, and how often.
         on_start: told once whether everything needed could be imported; called on the pipeline's thread.
     """
@@ -127,18 +139,22 @@ class Pipeline:
         self,
         ring: Ring,
         aggregate: Aggregate,
+        minutes: Minutes | None,
         options: TelemetryOptions,
         on_start: Callable[[Exception | None], None],
     ) -> None:
         self._ring = ring
         self._aggregate = aggregate
+        self._minutes = minutes
         self._options = options
         self._on_start = on_start
         self._export: _Export | None = None
+        self._recorder: Recorder | None = None
         self._metrics_due = 0.0
         self._deadline = math.inf
         self._hurried = threading.Event()
         self._flushes: deque[threading.Event] = deque()
+        self._settlers: deque[threading.Event] = deque()
         self._thread = threading.Thread(target=self._run, name=THREADS, daemon=True)
 
     def start(self) -> None:
@@ -153,6 +169,13 @@ class Pipeline:
         if not done.wait(max(0.0, deadline - time.monotonic())):
             return False
         return self._export is None or self._export.spool.wait_empty(deadline)
+
+    def settle(self, deadline: float) -> bool:
+        """Write everything recorded so far; returns whether that was done before `deadline` (monotonic)."""
+        done = threading.Event()
+        self._settlers.append(done)
+        self._hurry()
+        return done.wait(max(0.0, deadline - time.monotonic()))
 
     def stop(self, deadline: float) -> bool:
         """Export everything and end both threads, by `deadline` (monotonic) in any case.
@@ -180,10 +203,9 @@ class Pipeline:
     @property
     def complaints(self) -> list[str]:
         """What neither the collector nor the disk takes at present, and why."""
-        if self._export is None:
-            return []
-        problem = self._export.spool.problem
-        return [*self._export.sender.complaints, *([] if problem is None else [problem])]
+        complaints = [] if self._export is None else [*self._export.sender.complaints, self._export.spool.problem]
+        complaints += [] if self._recorder is None else [self._recorder.problem]
+        return [complaint for complaint in complaints if complaint is not None]
 
     def contents(self) -> Contents | None:
         """What waits for the collector, of all processes that share the spool; blocks on the disk."""
@@ -207,8 +229,11 @@ class Pipeline:
 
     def _run(self) -> None:
         try:
+            resource = resource_of(self._options)
+            if self._minutes is not None:
+                self._recorder = _recorder(self._options, self._minutes, self._aggregate, resource)
             if self._options.endpoint:
-                self._export = _Export(self._options, self._aggregate)
+                self._export = _Export(self._options, self._aggregate, resource)
         except Exception as error:  # noqa: BLE001  # whatever is missing or broken, the server lives on without
             self._on_start(error)
             return
@@ -221,30 +246,53 @@ class Pipeline:
             self._hurried.clear()
             self._cycle()
         self._cycle()  # what came between the last cycle's reading and the stop
+        if self._recorder is not None:
+            self._recorder.close()
 
     def _cycle(self) -> None:
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
-        try:
-            items = self._ring.take()
-            for item in items:
-                if isinstance(item, Record):
-                    self._aggregate.fold(item)
-            if self._export is not None:
-                # Metrics first: should time run out at a shutdown, it is spans and logs that are lost and not counts.
-                if flushes or self._stopping or time.monotonic() >= self._metrics_due:
-                    self._export.metrics()
-                    self._metrics_due = time.monotonic() + self._options.metric_interval
-                self._export_items(self._export, items)
-                self._export.commit()
-                if self._stopping:
-                    self._export.metrics()  # the last word, on what was dropped just now
-                    self._export.commit()
-        except Exception:  # noqa: BLE001  # the thread must live on, or nothing would be recorded any more
-            _log.exception("some records could not be worked on")
-        if flushes and self._export is not None:
-            self._export.sender.hurry()
+        settlers = [self._settlers.popleft() for _ in range(len(self._settlers))]
+        items = self._ring.take()
+        # One part's failure is no other's: the thread must live on, or nothing would be recorded any more.
+        for work in (self._fold, self._keep):
+            self._try(work, items)
+        for settled in settlers:
+            settled.set()
+        if self._export is not None:
+            self._try(partial(self._send, self._export, flushing=bool(flushes)), items)
+            if flushes:
+                self._export.sender.hurry()
         for flushed in flushes:
             flushed.set()
+
+    def _try(self, work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:
+        try:
+            work(items)
+        except Exception:  # noqa: BLE001  # see above
+            _log.exception("some records could not be worked on")
+
+    def _fold(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if isinstance(item, Record):
+                self._aggregate.fold(item)
+                if self._minutes is not None:
+                    self._minutes.fold(item)
+
+    def _keep(self, items: Sequence[Item]) -> None:
+        if self._recorder is not None:
+            self._recorder.add(items)
+            self._recorder.commit()
+
+    def _send(self, export: _Export, items: Sequence[Item], *, flushing: bool) -> None:
+        # Metrics first: should time run out at a shutdown, it is spans and logs that are lost and not counts.
+        if flushing or self._stopping or time.monotonic() >= self._metrics_due:
+            export.metrics()
+            self._metrics_due = time.monotonic() + self._options.metric_interval
+        self._export_items(export, items)
+        export.commit()
+        if self._stopping:
+            export.metrics()  # the last word, on what was dropped just now
+            export.commit()
 
     def _export_items(self, export: _Export, items: Sequence[Item]) -> None:
         size = self._options.batch_size

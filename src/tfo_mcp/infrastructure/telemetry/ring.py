@@ -7,6 +7,7 @@ from collections import deque
 
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
+from tfo_mcp.infrastructure.telemetry.minutes import Minutes
 from tfo_mcp.infrastructure.telemetry.records import Item, Record, signal_of
 
 
@@ -14,7 +15,7 @@ class Ring:
     """Takes what has ended, from any thread.
 
     Args:
-        aggregate: counts what the ring cannot take.
+        aggregate, minutes: count what the ring cannot take.
         capacity: items that may wait.
         exports_logs: whether log records go out at all, so that one which is lost is counted.
 
@@ -22,8 +23,11 @@ class Ring:
         work: set whenever something waits.
     """
 
-    def __init__(self, aggregate: Aggregate, capacity: int, *, exports_logs: bool = True) -> None:
+    def __init__(
+        self, aggregate: Aggregate, minutes: Minutes | None, capacity: int, *, exports_logs: bool = True
+    ) -> None:
         self._aggregate = aggregate
+        self._minutes = minutes
         self._capacity = capacity
         self._exports_logs = exports_logs
         self._ring: deque[Item] = deque()
@@ -55,6 +59,8 @@ class Ring:
     def _count_at_once(self, item: Item) -> None:
         if isinstance(item, Record):
             self._aggregate.fold(item)
+            if self._minutes is not None:
+                self._minutes.fold(item)
         signal = signal_of(item)
         if signal == "traces" or (signal == "logs" and self._exports_logs):
             self._aggregate.count(names.DROPPED[signal], 1, {names.REASON: names.DROPPED_SATURATED})

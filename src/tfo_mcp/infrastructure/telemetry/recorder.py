@@ -1,0 +1,264 @@
+"""What this machine keeps of what was recorded, for people and models to ask about: no collector is needed for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+from tfo_mcp.application import attributes as core
+from tfo_mcp.application.ports import TraceContext
+from tfo_mcp.infrastructure.telemetry import conventions as names
+from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
+from tfo_mcp.infrastructure.telemetry.disposable import is_damaged
+from tfo_mcp.infrastructure.telemetry.minutes import Count, Key, Minutes
+from tfo_mcp.infrastructure.telemetry.options import RecorderOptions
+from tfo_mcp.infrastructure.telemetry.recorder_file import ProcessRow, RecorderFile, SessionRow, SpanRow
+from tfo_mcp.infrastructure.telemetry.records import Item, LibrarySpan, Record
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+_log = logging.getLogger("tfo_mcp.telemetry")
+
+_LOOK_FOR_OLD: Final = 60.0
+"""Seconds from one look to the next at what is too old or too much."""
+_OLD_SHARE: Final = 0.02
+"""Seconds that one cycle of the pipeline may give to removing it."""
+
+_MOST_UNWRITTEN: Final = 50_000
+"""Rows that wait while the disk does not take them."""
+
+_DAY: Final = 86_400.0
+_SECOND: Final = 1e9
+
+_MAX_VALUE: Final = 1024
+"""Characters of what a library says in one attribute."""
+
+_ENDS: Final = frozenset({"completed", "cancelled", "error"})
+"""Events that say no more than the outcome does."""
+
+
+class Recorder:
+    """Writes what has ended, behind. To be used from the pipeline's thread; the file is opened when it is needed.
+
+    Args:
+        minutes: what is counted, also of operations that the ring could not take.
+        instance: of this process, as the resource says it.
+        version: of this package.
+
+    Attributes:
+        problem: why what was recorded last is in memory only, None where it is not.
+    """
+
+    def __init__(
+        self, options: RecorderOptions, minutes: Minutes, aggregate: Aggregate, *, instance: str, version: str
+    ) -> None:
+        self._options = options
+        self._minutes = minutes
+        self._aggregate = aggregate
+        shown = msgspec.json.encode(options.settings, order="deterministic").decode("utf-8", "replace")
+        self._self = ProcessRow(instance, os.getpid(), version, platform.python_version(), time.time(), shown)
+        self._process: int | None = None
+        self._file: RecorderFile | None = None
+        self._spans: list[SpanRow] = []
+        self._sessions: list[SessionRow] = []
+        self._look_at = 0.0
+        self._told: str | None = None
+        self.problem: str | None = None
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Keep the operations and sessions among `items` for the next commit."""
+        for item in items:
+            if isinstance(item, Record):
+                if item.kind == "session":
+                    self._sessions.append(_session_row(item))
+                elif item.context is not None and item.kind in _OPERATIONS:
+                    self._spans.append(_span_row(item))
+            elif isinstance(item, LibrarySpan):
+                with suppress(Exception):  # a library's span may hold anything; that costs no other its row
+                    self._spans.append(_library_row(item))
+
+    def commit(self) -> None:
+        """Write what was added and counted. What cannot be written is, with what comes next."""
+        counts = self._minutes.take()
+        if counts or self._spans or self._sessions:
+            try:
+                self._write(counts)
+            except (sqlite3.Error, OSError) as error:
+                self._minutes.put_back(counts)
+                self._troubled(error)
+            else:
+                self._spans, self._sessions, self.problem = [], [], None
+        if self.problem not in {None, self._told}:
+            _log.warning("%s; what is recorded waits in memory", self.problem)
+        self._told = self.problem
+        if self._file is not None and time.monotonic() >= self._look_at:
+            self._remove_old(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, counts: Mapping[Key, Count]) -> None:
+        if self._file is None:
+            self._file = RecorderFile(self._options.path)
+        elif self._file.is_gone:
+            self._process = None
+            self._file.begin_anew()
+        if self._process is None:
+            self._process = self._file.add_process(self._self)
+        try:
+            self._file.append(self._process, self._spans, self._sessions, counts)
+        except UnicodeError:  # half of a surrogate pair, which no text of SQLite's can hold
+            self._spans = [tuple(map(_writable, row)) for row in self._spans]
+            self._sessions = [SessionRow._make(map(_writable, row)) for row in self._sessions]
+            writable = {Key._make(map(_writable, key)): count for key, count in counts.items()}
+            self._file.append(self._process, self._spans, self._sessions, writable)
+
+    def _remove_old(self, file: RecorderFile) -> None:
+        """In small steps, so that neither this thread nor another process waits for long."""
+        now, until = time.time(), time.monotonic() + _OLD_SHARE
+        options = self._options
+        try:
+            while file.remove_old(now - options.days * _DAY, now - options.summary_days * _DAY, options.max_bytes):
+                if time.monotonic() >= until:
+                    return  # the next cycle goes on
+        except sqlite3.Error as error:
+            self._troubled(error)
+        self._look_at = time.monotonic() + _LOOK_FOR_OLD
+
+    def _troubled(self, error: Exception) -> None:
+        self.problem = f"the recorder {str(self._options.path)!r} cannot be used: {error}"
+        if self._file is not None and isinstance(error, sqlite3.Error) and is_damaged(error):
+            self._process = None
+            with suppress(sqlite3.Error, OSError):
+                self._file.begin_anew(damaged=True)
+        if (lost := len(self._spans) - _MOST_UNWRITTEN) > 0:
+            del self._spans[:lost]
+            self._aggregate.count(names.ROWS_DROPPED, lost, {names.REASON: names.DROPPED_UNWRITTEN})
+        del self._sessions[:-_MOST_UNWRITTEN]
+
+
+_OPERATIONS: Final = frozenset({"request", "tool", "claude"})
+
+_IN_COLUMNS: Final = (
+    core.ERROR_TYPE,
+    core.METHOD,
+    core.TOOL,
+    core.SESSION,
+    core.CONVERSATION,
+    core.REQUEST_MODEL,
+    core.RESPONSE_MODEL,
+    core.INPUT_TOKENS,
+    core.OUTPUT_TOKENS,
+    core.CACHE_READ_TOKENS,
+    core.CACHE_WRITE_TOKENS,
+)
+"""Attributes that have a column of their own, in the order of `SpanRow`."""
+
+_NOT_AGAIN: Final = frozenset({*_IN_COLUMNS, names.OUTCOME, core.READS_TELEMETRY})
+
+
+def _span_row(record: Record) -> SpanRow:
+    context, attributes = cast("TraceContext", record.context), record.attributes
+    rest = {name: value for name, value in attributes.items() if name not in _NOT_AGAIN}
+    events = [_event(*event) for event in record.events if event[1] not in _ENDS]
+    return (
+        record.principal,
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        f"{record.parent_id:016x}" if record.parent_id else None,
+        record.kind,
+        record.name,
+        (record.start_ns + record.duration_ns) / _SECOND,
+        record.duration_ns / _SECOND,
+        record.outcome,
+        *[attributes.get(name) for name in _IN_COLUMNS],
+        core.READS_TELEMETRY in attributes,
+        _json(rest) if rest else None,
+        _json(events) if events else None,
+    )
+
+
+def _library_row(item: LibrarySpan) -> SpanRow:
+    span = item.span
+    context, start = cast("SpanContext", span.get_span_context()), span.start_time or 0
+    end = max(span.end_time or start, start)
+    attributes = _cut_all(span.attributes or {})
+    failed = span.status.status_code.name == "ERROR"
+    events = [
+        (event.timestamp, event.name, {k: _cut(v) for k, v in (event.attributes or {}).items()})
+        for event in span.events
+    ]
+    return (
+        item.principal,
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        None if span.parent is None else f"{span.parent.span_id:016x}",
+        "library",
+        span.name[:_MAX_VALUE],
+        end / _SECOND,
+        (end - start) / _SECOND,
+        "failed" if failed else "completed",
+        *[attributes.pop(name, None) for name in _IN_COLUMNS],
+        False,
+        _json(attributes) if attributes else None,
+        _json(events) if events else None,
+    )
+
+
+def _session_row(record: Record) -> SessionRow:
+    attributes, now = record.attributes, record.start_ns / _SECOND
+    return SessionRow(
+        str(attributes[core.SESSION]),
+        record.principal,
+        _cut(attributes.get(names.CLIENT_NAME)),
+        _cut(attributes.get(names.CLIENT_VERSION)),
+        attributes.get(core.PROTOCOL_VERSION),
+        now - record.duration_ns / _SECOND,
+        now if record.name == "closed" else None,
+    )
+
+
+def _event(at: int, name: str, attributes: Mapping[str, object]) -> dict[str, object]:
+    return {"at": at / _SECOND, "name": name, "attributes": attributes}
+
+
+def _cut_all(attributes: Mapping[str, object]) -> dict[str, object]:
+    return {name: _cut(value) for name, value in attributes.items()}
+
+
+def _cut(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value)[:_MAX_VALUE]
+
+
+def _json(value: object) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeError:
+        return msgspec.json.encode(_writable(value)).decode()
+
+
+def _writable(value: object) -> object:
+    """Without halves of surrogate pairs, in a text or anywhere below."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case dict():
+            return {_writable(key): _writable(inner) for key, inner in cast("dict[object, object]", value).items()}
+        case list():
+            return [_writable(inner) for inner in cast("list[object]", value)]
+        case _:
+            return value

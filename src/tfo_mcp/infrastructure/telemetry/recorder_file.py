@@ -1,0 +1,226 @@
+"""The recorder's SQLite file, `telemetry.db`: what it holds, and every statement that writes it.
+
+Four tables: `spans`, each operation by itself; `minutes`, the same operations counted, which are kept for longer;
+`sessions`; and `processes`, those that wrote here, each with its version and settings.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from tfo_mcp.infrastructure.telemetry.disposable import DisposableDatabase, Layout
+from tfo_mcp.infrastructure.telemetry.minutes import Count, Key
+
+_TABLES: Final = """
+CREATE TABLE processes (
+    id INTEGER PRIMARY KEY,
+    instance TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    python TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    settings TEXT NOT NULL
+);
+CREATE TABLE spans (
+    id INTEGER PRIMARY KEY,
+    process INTEGER NOT NULL,
+    principal TEXT NOT NULL,
+    trace_id TEXT NOT NULL,
+    span_id TEXT NOT NULL,
+    parent_id TEXT,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    ended_at REAL NOT NULL,
+    duration REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    error_type TEXT,
+    method TEXT,
+    tool TEXT,
+    session_id TEXT,
+    conversation_id TEXT,
+    request_model TEXT,
+    response_model TEXT,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_tokens INTEGER,
+    cache_write_tokens INTEGER,
+    reads_telemetry INTEGER NOT NULL,
+    attributes TEXT,
+    events TEXT
+);
+CREATE INDEX spans_by_end ON spans (ended_at);
+CREATE INDEX spans_by_trace ON spans (trace_id);
+CREATE INDEX spans_that_failed ON spans (ended_at) WHERE outcome IN ('failed', 'timed_out', 'invalid');
+CREATE TABLE minutes (
+    minute INTEGER NOT NULL,
+    principal TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    error_type TEXT NOT NULL,
+    bucket INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    longest REAL NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cache_read_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    PRIMARY KEY (minute, principal, kind, name, outcome, error_type, bucket)
+) WITHOUT ROWID;
+CREATE TABLE sessions (
+    session_id TEXT PRIMARY KEY,
+    process INTEGER NOT NULL,
+    principal TEXT NOT NULL,
+    client_name TEXT,
+    client_version TEXT,
+    protocol_version TEXT,
+    started_at REAL NOT NULL,
+    ended_at REAL
+) WITHOUT ROWID;
+CREATE INDEX sessions_by_start ON sessions (started_at);
+"""
+
+_LAYOUT: Final = Layout("recorder", 1, _TABLES, "NORMAL", 0.25)
+
+_STEP: Final = 1000
+"""Rows that are removed in one transaction: others wait for it."""
+
+
+SPAN_COLUMNS: Final = (
+    "principal",
+    "trace_id",
+    "span_id",
+    "parent_id",
+    "kind",
+    "name",
+    "ended_at",
+    "duration",
+    "outcome",
+    "error_type",
+    "method",
+    "tool",
+    "session_id",
+    "conversation_id",
+    "request_model",
+    "response_model",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reads_telemetry",
+    "attributes",
+    "events",
+)
+"""What a row of `spans` has beside its process; times in seconds, since the epoch and long."""
+
+SpanRow: TypeAlias = tuple[object, ...]
+"""Values for `SPAN_COLUMNS`: a plain tuple, because there are many."""
+
+
+class SessionRow(NamedTuple):
+    """A row of `sessions`. `ended_at` is None while it is open, and of a process that was killed for good."""
+
+    session_id: str
+    principal: str
+    client_name: object
+    client_version: object
+    protocol_version: object
+    started_at: float
+    ended_at: float | None
+
+
+class ProcessRow(NamedTuple):
+    """A row of `processes`. `settings` is JSON: those that are not at their defaults, secrets masked."""
+
+    instance: str
+    pid: int
+    version: str
+    python: str
+    started_at: float
+    settings: str
+
+
+_ADD_PROCESS = f"INSERT INTO processes ({', '.join(ProcessRow._fields)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608  # names from above
+_ADD_SPAN = (
+    f"INSERT INTO spans (process, {', '.join(SPAN_COLUMNS)}) "  # noqa: S608  # as above
+    f"VALUES (?{', ?' * len(SPAN_COLUMNS)})"
+)
+_ADD_MINUTE = (
+    f"INSERT INTO minutes VALUES (?{', ?' * (len(Key._fields) + 6)}) ON CONFLICT DO UPDATE SET "  # noqa: S608  # as above
+    "calls = calls + excluded.calls, seconds = seconds + excluded.seconds, "
+    "longest = max(longest, excluded.longest), input_tokens = input_tokens + excluded.input_tokens, "
+    "output_tokens = output_tokens + excluded.output_tokens, "
+    "cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens, "
+    "cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens"
+)
+_ADD_SESSION = (
+    f"INSERT INTO sessions (process, {', '.join(SessionRow._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608  # as above
+    "ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at"
+)
+
+
+class RecorderFile(DisposableDatabase):
+    """One process's way to write to the recorder. One thread at a time may use it.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _LAYOUT)
+
+    def add_process(self, process: ProcessRow) -> int:
+        """Note who writes; its id in the other rows."""
+        with self.transaction() as database:
+            return database.execute(_ADD_PROCESS, process).lastrowid or 0
+
+    def append(
+        self, process: int, spans: Sequence[SpanRow], sessions: Sequence[SessionRow], minutes: Mapping[Key, Count]
+    ) -> None:
+        """Commit all of it, or nothing where it raises."""
+        with self.transaction() as database:
+            database.executemany(_ADD_SPAN, [(process, *row) for row in spans])
+            database.executemany(_ADD_SESSION, [(process, *row) for row in sessions])
+            database.executemany(_ADD_MINUTE, [(*key, *count.row) for key, count in minutes.items()])
+
+    def remove_old(self, spans_before: float, minutes_before: float, max_bytes: int) -> bool:
+        """Remove some of what is too old or too much, the oldest first; whether there is more to remove.
+
+        Single operations go before the counts, which say less but of a longer time.
+        """
+        with self.transaction() as database:
+            removed = _remove(database, "spans", "ended_at", spans_before)
+            removed += _remove(database, "sessions", "started_at", spans_before)
+            removed += _remove(database, "minutes", "minute", minutes_before)
+            if not removed and _used(database) > max_bytes:
+                removed = _remove(database, "spans", "ended_at", None) or _remove(database, "minutes", "minute", None)
+            if not removed:
+                database.execute(
+                    "DELETE FROM processes WHERE started_at < ? AND id NOT IN (SELECT process FROM spans) "
+                    "AND id NOT IN (SELECT process FROM sessions)",
+                    (spans_before,),
+                )
+        return removed > 0
+
+
+def _remove(database: sqlite3.Connection, table: str, column: str, before: float | None) -> int:
+    """So many rows were removed. Without `before` the oldest are, however old."""
+    limit = "" if before is None else f"WHERE {column} < {before!r} "
+    edge = database.execute(
+        f"SELECT max({column}) FROM (SELECT {column} FROM {table} {limit}ORDER BY {column} LIMIT {_STEP})"  # noqa: S608  # names from above
+    ).fetchone()[0]
+    if edge is None:
+        return 0
+    return database.execute(f"DELETE FROM {table} WHERE {column} <= ?", (edge,)).rowcount  # noqa: S608  # as above
+
+
+def _used(database: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something."""
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
