@@ -31,6 +31,8 @@ DomainError
     ├── ConversationClosed
     ├── ConversationBusy           another send to it is under way
     ├── MessageNotFound            the conversation has no message at that position
+    ├── TraceNotFound              nothing with this id was recorded, or it is gone
+    ├── InvalidQuery               SQL that asks for something else than the views, or too much
     ├── InvalidSearch              no words to search for, too many, or a place that was not given out
     ├── IdempotencyKeyReused
     ├── ToolsNotAllowed            beyond `claude.allow_tools`
@@ -294,6 +296,21 @@ class MessageNotFound(ToolFailure):
     def __init__(self, conversation_id: str, position: int, count: int) -> None:
         known = f"its messages are 0 to {count - 1}" if count else "it has none yet"
         super().__init__(f"conversation {conversation_id!r} has no message {position}: {known}")
+
+
+class TraceNotFound(ToolFailure):
+    """No trace of this principal has this id, or none that is kept still."""
+
+    error_type = "trace_not_found"
+
+    def __init__(self, trace_id: str) -> None:
+        super().__init__(f"no trace with the id {trace_id[:64]!r} is kept: telemetry.recorder_days says for how long")
+
+
+class InvalidQuery(ToolFailure):
+    """SQL that is none, asks for something else than the views, or takes too long."""
+
+    error_type = "invalid_query"
 
 
 class InvalidSearch(ToolFailure):

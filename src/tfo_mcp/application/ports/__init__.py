@@ -8,6 +8,7 @@ from tfo_mcp.application.ports.claude import (
     ClaudeService,
     ModelInfo,
 )
+from tfo_mcp.application.ports.recordings import Recordings
 from tfo_mcp.application.ports.records import (
     AuditTrail,
     ConversationCatalog,
@@ -55,6 +56,7 @@ __all__ = [
     "Intent",
     "ModelInfo",
     "RecordedTurn",
+    "Recordings",
     "SchemaCompiler",
     "SessionRepository",
     "Span",

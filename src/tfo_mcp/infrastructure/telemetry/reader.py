@@ -1,0 +1,212 @@
+"""Implements `Recordings` over `telemetry.db`: each answer from a connection of its own that can write nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.domain.recorded import (
+    FAILURES,
+    OperationCount,
+    Process,
+    QueryAnswer,
+    RecordedEvent,
+    RecordedSpan,
+    TraceExcerpt,
+)
+from tfo_mcp.infrastructure.persistence.threads import Threads
+from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits, guarded_query
+from tfo_mcp.infrastructure.telemetry.minutes import BUCKETS_PER_DOUBLING
+
+_T = TypeVar("_T")
+
+_THREADS: Final = 2
+_BUSY_TIMEOUT: Final = 1.0
+_SETTLING: Final = 0.5
+"""Seconds to wait for what was recorded just now to be written; then it is read without."""
+
+_SECOND: Final = 1e9
+_PERCENTILES: Final = (50, 95, 99)
+
+_COLUMNS: Final = (
+    "trace_id, span_id, parent_id, kind, name, ended_at - duration, duration, outcome, error_type, method, tool, "
+    "session_id, conversation_id, coalesce(response_model, request_model), input_tokens, output_tokens, process, "
+    "attributes, events"
+)
+_HAS_FAILED: Final = "outcome IN ('failed', 'timed_out', 'invalid')"
+_BY_ITSELF: Final = "(kind = 'request' OR kind = 'tool' AND name <> 'tools.execute')"
+"""Not what the request around it says already."""
+_ALIKE: Final = "kind = :kind AND method IS :method AND tool IS :tool"
+
+
+class RecorderReader:
+    """Reads on threads of its own.
+
+    Args:
+        path: of `telemetry.db`; where it is not there, nothing was recorded.
+        settle: lets what was recorded until now be written, within so many seconds; blocks.
+    """
+
+    def __init__(self, path: Path, limits: QueryLimits, settle: Callable[[float], object] = lambda _: None) -> None:
+        self._path = path
+        self._limits = limits
+        self._settle = settle
+        self._threads = Threads("telemetry-reader", _THREADS)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.close()
+
+    async def counts(self, principal: str, since: float, until: float) -> Sequence[OperationCount]:
+        """See the port."""
+        query = (
+            "SELECT kind, name, outcome, error_type, bucket, sum(calls), sum(seconds), max(longest), "
+            "sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens) FROM minutes "
+            "WHERE minute >= :since AND minute <= :until AND principal = :principal GROUP BY 1, 2, 3, 4, 5"
+        )
+        known = {"since": since // 60 * 60, "until": until, "principal": principal}
+        return _counted(await self._rows(query, known))
+
+    async def slowest(
+        self, principal: str, since: float, *, tool: str | None, start: int, limit: int
+    ) -> Sequence[RecordedSpan]:
+        """See the port."""
+        of_tool = "" if tool is None else " AND tool = :tool"
+        return await self._spans(
+            f"principal = :principal AND ended_at >= :since AND {_BY_ITSELF} AND NOT reads_telemetry{of_tool} "
+            "ORDER BY duration DESC, id LIMIT :limit OFFSET :start",
+            {"principal": principal, "since": since, "tool": tool, "start": start, "limit": limit},
+        )
+
+    async def failures(
+        self, principal: str, *, before: float | None, tool: str | None, limit: int
+    ) -> Sequence[RecordedSpan]:
+        """See the port."""
+        of_tool = "" if tool is None else " AND tool = :tool"
+        earlier = "" if before is None else " AND ended_at < :before"
+        return await self._spans(
+            f"{_HAS_FAILED} AND principal = :principal AND {_BY_ITSELF} AND NOT reads_telemetry{of_tool}{earlier} "
+            "ORDER BY ended_at DESC, id DESC LIMIT :limit",
+            {"principal": principal, "before": before, "tool": tool, "limit": limit},
+        )
+
+    async def last_success(self, principal: str, like: RecordedSpan) -> RecordedSpan | None:
+        """See the port."""
+        found = await self._spans(
+            f"principal = :principal AND outcome = 'completed' AND {_ALIKE} AND ended_at <= :began "
+            "ORDER BY ended_at DESC LIMIT 1",
+            {**_like(like), "principal": principal, "began": like.started_at},
+        )
+        return found[0] if found else None
+
+    async def failures_since(self, principal: str, like: RecordedSpan, since: float) -> int:
+        """See the port."""
+        query = (
+            f"SELECT count(*) FROM spans WHERE {_HAS_FAILED} AND principal = :principal AND {_ALIKE} "  # noqa: S608  # names from above
+            "AND ended_at > :since AND ended_at <= :end"
+        )
+        end = like.started_at + like.duration + 1e-6  # what was computed may be less than what is stored
+        ((count,),) = await self._rows(query, {**_like(like), "principal": principal, "since": since, "end": end}) or [
+            (0,)
+        ]
+        return int(count)
+
+    async def trace(self, principal: str, trace_id: str, *, start: int, limit: int) -> TraceExcerpt:
+        """See the port."""
+        known = {"trace": trace_id.lower(), "principal": principal, "start": start, "limit": limit}
+        where = "trace_id = :trace AND principal = :principal"
+        counted = await self._rows(f"SELECT count(*) FROM spans WHERE {where}", known)  # noqa: S608  # from above
+        spans = await self._spans(f"{where} ORDER BY ended_at - duration, id DESC LIMIT :limit OFFSET :start", known)
+        return TraceExcerpt(spans, start, int(counted[0][0]) if counted else 0)
+
+    async def process(self, number: int) -> Process | None:
+        """See the port."""
+        query = "SELECT version, started_at, settings FROM processes WHERE id = :number"
+        for version, started_at, settings in await self._rows(query, {"number": number}):
+            return Process(version, started_at, json.loads(settings))
+        return None
+
+    async def query(self, principal: str, sql: str, limit: int) -> QueryAnswer:
+        """See the port."""
+
+        def ask(connection: sqlite3.Connection) -> QueryAnswer:
+            return guarded_query(connection, principal, sql, limit, self._limits)
+
+        answer = await self._read(ask)
+        return QueryAnswer((), (), complete=True) if answer is None else answer
+
+    async def _spans(self, where: str, known: Mapping[str, object]) -> Sequence[RecordedSpan]:
+        query = f"SELECT {_COLUMNS} FROM spans WHERE {where}"  # noqa: S608  # written above, values apart
+        return [_span(row) for row in await self._rows(query, known)]
+
+    async def _rows(self, query: str, known: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:
+        return await self._read(lambda connection: connection.execute(query, known).fetchall()) or []
+
+    async def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """What `work` gives, None where nothing was recorded yet."""
+
+        def read() -> _T | None:
+            self._settle(_SETTLING)
+            if not self._path.exists():
+                return None
+            try:
+                uri = f"{self._path.as_uri()}?mode=ro"
+                with closing(sqlite3.connect(uri, _BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
+                    return work(connection)
+            except sqlite3.Error as error:
+                raise StorageUnavailable(f"the recorder {str(self._path)!r} cannot be read: {error}") from error
+
+        return await self._threads.run(read)
+
+
+def _like(span: RecordedSpan) -> dict[str, object]:
+    return {"kind": span.kind, "method": span.method, "tool": span.tool}
+
+
+def _span(row: tuple[Any, ...]) -> RecordedSpan:
+    *plain, attributes, events = row
+    names = RecordedSpan.__dataclass_fields__
+    return RecordedSpan(
+        **dict(zip(names, plain, strict=False)),
+        attributes=json.loads(attributes) if attributes else {},
+        events=[RecordedEvent(**event) for event in json.loads(events)] if events else [],
+    )
+
+
+def _counted(rows: Sequence[tuple[Any, ...]]) -> Sequence[OperationCount]:
+    counts: dict[tuple[str, str], OperationCount] = {}
+    buckets: dict[tuple[str, str], dict[int, int]] = {}
+    for kind, name, outcome, error_type, bucket, calls, seconds, longest, *tokens in rows:
+        count = counts.setdefault((kind, name), OperationCount(kind=kind, name=name))
+        count.calls += calls
+        count.seconds += seconds
+        count.longest = max(count.longest, longest)
+        count.input_tokens += tokens[0]
+        count.output_tokens += tokens[1]
+        count.cache_read_tokens += tokens[2]
+        count.cache_write_tokens += tokens[3]
+        if outcome in FAILURES:
+            count.errors += calls
+            count.errors_by_type[error_type] = count.errors_by_type.get(error_type, 0) + calls
+        elif outcome == "cancelled":
+            count.cancelled += calls
+        histogram = buckets.setdefault((kind, name), {})
+        histogram[bucket] = histogram.get(bucket, 0) + calls
+    for key, count in counts.items():
+        count.percentiles = {percent: _percentile(buckets[key], percent, count.longest) for percent in _PERCENTILES}
+    return sorted(counts.values(), key=lambda count: (-count.calls, count.kind, count.name))
+
+
+def _percentile(buckets: Mapping[int, int], percent: int, longest: float) -> float:
+    """The geometric middle of the bucket in which it lies, which is off by 9 % at most."""
+    wanted, seen = sum(buckets.values()) * percent / 100, 0
+    for bucket in sorted(buckets):
+        seen += buckets[bucket]
+        if seen >= wanted:
+            return min(2 ** ((bucket + 0.5) / BUCKETS_PER_DOUBLING) / _SECOND, longest)
+    return longest
