@@ -80,9 +80,9 @@ def test_a_cursor_that_was_not_given_out_for_the_list_is_refused(tmp_path: Path,
             ["tools", -1, ""],
             ["tools", 10**9, ""],
             ["resources", 10**30, "x"],
-            ["resources", 3, "file:///x"],
-            ["resources", 3, f"conv_{'0' * 32}"],
-            ["resources", 22, f"conversation://conv_{'0' * 32}"],
+            ["resources", 6, "file:///x"],
+            ["resources", 6, f"conv_{'0' * 32}"],
+            ["resources", 25, f"conversation://conv_{'0' * 32}"],
         )
         foreign += [
             base64.urlsafe_b64encode(json.dumps(payload, separators=(",", ":")).encode()).decode() for payload in forged
@@ -98,7 +98,8 @@ def test_a_cursor_that_was_not_given_out_for_the_list_is_refused(tmp_path: Path,
 
 @pytest.mark.behaviour("pagination.pages", "resources.list")
 def test_conversations_are_listed_newest_first_and_in_pages_too(tmp_path: Path) -> None:
-    with fake_claude() as claude, serving(tmp_path, env={**claude_at(claude.base_url), **sized(2)}) as server:
+    env = {**sized(2), "TELEMETRYFLOW_MCP_TELEMETRY_RECORDER": "false"}
+    with fake_claude() as claude, serving(tmp_path, env={**claude_at(claude.base_url), **env}) as server:
         server.begin("2025-11-25")
         ids: list[str] = []
 
@@ -126,11 +127,11 @@ def test_no_more_conversations_than_twenty_are_listed(tmp_path: Path) -> None:
         server.begin("2025-11-25")
         for number in range(22):
             server.call_tool(number, "claude_conversation", {"message": "x"})
-        assert len(whole(server, "resources/list")) == 2 + 20
+        assert len(whole(server, "resources/list")) == 5 + 20
     with serving(tmp_path, env=sized(5)) as server:
         server.begin("2025-11-25")
         found, _ = pages(server, "resources/list")
-        assert sum(map(len, found)) == 2 + 20
+        assert sum(map(len, found)) == 5 + 20
 
 
 # --- switched off ---

@@ -67,11 +67,15 @@ def test_resources_and_templates_are_listed_as_every_revision_wants_it(tmp_path:
         assert [(item["uri"], item["mimeType"]) for item in result["resources"]] == [
             ("config://server", "application/json"),
             ("status://health", "application/json"),
+            ("telemetry://tools/summary", "application/json"),
+            ("telemetry://errors/recent", "application/json"),
+            ("telemetry://health", "application/json"),
         ]
         templates = server.call(2, "resources/templates/list")["result"]
         assert [item["uriTemplate"] for item in templates["resourceTemplates"]] == [
             "file:///{path}",
             "conversation://{id}",
+            "telemetry://traces/{trace_id}",
         ]
         for listed in (*result["resources"], *templates["resourceTemplates"]):
             assert listed["name"]
@@ -167,7 +171,7 @@ def test_storage_that_cannot_open_makes_it_unhealthy_and_breaks_no_list(tmp_path
         assert (storage["status"], storage["open"], storage["writable"]) == ("unhealthy", False, False)
         assert "cannot be" in storage["problem"]
         assert storage["last_failure"] == storage["problem"]
-        assert len(server.call(1, "resources/list")["result"]["resources"]) == 2
+        assert len(server.call(1, "resources/list")["result"]["resources"]) == 5
         uri = f"conversation://conv_{'0' * 32}"
         error = server.call(2, "resources/read", {"uri": uri})["error"]
         assert (error["code"], error["data"]) == (-32603, {"uri": uri})
@@ -538,7 +542,7 @@ replies:
         spent = [message["usage"]["output_tokens"] for message in shown["messages"] if message["role"] == "assistant"]
         assert shown["usage"]["output_tokens"] == sum(spent) > 0
         listed = server.call(2, "resources/list")["result"]["resources"]
-        assert [item["uri"] for item in listed[2:]] == [uri]
+        assert [item["uri"] for item in listed[5:]] == [uri]
         reference = {"type": "ref/resource", "uri": "conversation://{id}"}
         params = {"ref": reference, "argument": {"name": "id", "value": "conv_"}}
         completion = server.call(3, "completion/complete", params)["result"]["completion"]

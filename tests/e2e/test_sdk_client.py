@@ -113,9 +113,15 @@ def test_resources_prompts_and_completions_are_what_the_client_takes_them_for(tm
     async def talk() -> None:
         async with connected(tmp_path, mode) as client:
             listed = await client.list_resources()
-            assert [resource.uri for resource in listed.resources] == ["config://server", "status://health"]
+            uris = [resource.uri for resource in listed.resources]
+            assert uris[:2] == ["config://server", "status://health"]
+            assert {uri.partition("://")[0] for uri in uris[2:]} == {"telemetry"}
             templates = (await client.list_resource_templates()).resource_templates
-            assert [template.uri_template for template in templates] == ["file:///{path}", "conversation://{id}"]
+            assert [template.uri_template for template in templates] == [
+                "file:///{path}",
+                "conversation://{id}",
+                "telemetry://traces/{trace_id}",
+            ]
             (content,) = (await client.read_resource((tmp_path / "work" / "note.md").as_uri())).contents
             assert isinstance(content, TextResourceContents)
             assert (content.text, content.mime_type) == ("hello", "text/markdown")
@@ -127,7 +133,12 @@ def test_resources_prompts_and_completions_are_what_the_client_takes_them_for(tm
             assert refused.value.error.code == -32602
 
             prompts = (await client.list_prompts()).prompts
-            assert [prompt.name for prompt in prompts] == ["code_review", "explain_code", "debug_help"]
+            assert [prompt.name for prompt in prompts] == [
+                "code_review",
+                "explain_code",
+                "debug_help",
+                "diagnose_server",
+            ]
             (message,) = (await client.get_prompt("explain_code", {"code": "1 + 1"})).messages
             assert isinstance(message.content, TextContent)
             assert "1 + 1" in message.content.text

@@ -164,6 +164,8 @@ class ResourceQueries:
         found = self._resources.find(query.uri)
         if info.span is not None and isinstance(found, Resource):  # other URIs are the client's own words
             info.span.set(attributes.RESOURCE_URI, found.uri)
+        if info.span is not None and found.reads_telemetry:
+            info.span.set(attributes.READS_TELEMETRY, value=True)
         try:
             with self._deadlines.within(self._timeout):
                 return ReadContent(query.uri, await found.read(query.uri, _reader(info)))

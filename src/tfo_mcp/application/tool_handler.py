@@ -114,10 +114,14 @@ class ToolHandler:
         if info.span is not None:
             info.span.name = f"{info.operation} {tool.name}"
             info.span.set(attributes.TOOL, tool.name)
+            if tool.reads_telemetry:
+                info.span.set(attributes.READS_TELEMETRY, value=True)
         execution.fire(ExecutionTrigger.PARSE_REQUEST)
         violations = self._validate(tool, command.arguments)
         execution.fire(ExecutionTrigger.SCHEMA_INVALID if violations else ExecutionTrigger.SCHEMA_VALID)
         span = self._span(tool.name, info)
+        if tool.reads_telemetry:
+            span.set(attributes.READS_TELEMETRY, value=True)
         if violations:
             invalid = InvalidArguments(tool.name, violations)
             self._finish(tool.name, span, started, "invalid", invalid.error_type, info)

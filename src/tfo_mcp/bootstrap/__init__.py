@@ -41,6 +41,7 @@ from tfo_mcp.application.session_handler import SessionHandler
 from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.bootstrap.claude import make_claude
 from tfo_mcp.bootstrap.conversations import Conversations
+from tfo_mcp.bootstrap.telemetry import Recorded
 from tfo_mcp.bootstrap.tools import Toolbox
 from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable
@@ -126,7 +127,6 @@ class Server:
         self._toolbox = Toolbox(loaded, cwd=cwd)
         features = _features(settings)
         tools = ToolRegistry(self._toolbox.tools() if "tools" in features else ())
-        prompts = PromptRegistry(SERVER_PROMPTS if "prompts" in features else ())
         health = Health(
             __version__,
             {
@@ -136,15 +136,18 @@ class Server:
                 "claude": self._claude,
             },
         )
+        recorded = Recorded(settings, self._telemetry.settle, health.report)
+        prompts = PromptRegistry((*SERVER_PROMPTS, *recorded.prompts) if "prompts" in features else ())
         catalog = SqlConversationCatalog(self._storage)
         conversation_resources = ConversationResources(catalog, max_bytes=settings.tools.max_read_bytes)
         resources = ResourceRegistry()
         if "resources" in features:
             resources = ResourceRegistry(
-                server_resources(_configuration(loaded), health.report),
+                [*server_resources(_configuration(loaded), health.report), *recorded.resources],
                 [
                     file_template(self._toolbox.roots, self._toolbox.file_limits, self._toolbox.blocking),
                     conversation_resources.template(),
+                    *recorded.templates,
                 ],
             )
 
@@ -184,6 +187,7 @@ class Server:
                 ListTools: Endpoint(tool_queries.list_tools),
                 CallTool: Endpoint(tool_handler.call),
                 **conversations.endpoints(),
+                **recorded.endpoints(),
                 ListResources: Endpoint(resource_queries.list_resources),
                 ListResourceTemplates: Endpoint(resource_queries.list_templates),
                 ReadResource: Endpoint(resource_queries.read),

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from tfo_mcp.bootstrap.telemetry import tools_over_recordings
 from tfo_mcp.domain.errors import ToolFailure
 from tfo_mcp.domain.tool import Tool, ToolRegistry
 from tfo_mcp.infrastructure.config import Loaded, secrets_of
@@ -72,6 +73,7 @@ class Toolbox:
                 timeout=2 * settings.claude.turn_timeout + _TURN_MARGIN,
             ),
             *conversation_record_tools(max_page_bytes=settings.tools.max_page_bytes),
+            *tools_over_recordings(settings),
         ]
 
     def _attachments(self) -> Attachments:

@@ -414,3 +414,13 @@ class ClaudeNotConfigured(ClaudeFailure):
         super().__init__(
             "no Anthropic API key is configured: set ANTHROPIC_API_KEY in the environment of tfo-mcp and restart it"
         )
+
+
+def meaning_of(error_type: str) -> str | None:
+    """What an `error_type` of a tool's failure stands for, in a sentence; None where it is none of ours."""
+    kinds: list[type[ToolFailure]] = [ToolFailure]
+    for kind in kinds:
+        if kind.error_type == error_type:
+            return kind.__doc__ and kind.__doc__.partition("\n")[0]
+        kinds += kind.__subclasses__()
+    return None

@@ -37,7 +37,11 @@ Raises:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """One resource."""
+    """One resource.
+
+    Attributes:
+        reads_telemetry: whether it shows what was recorded, so that to read it is in no summary of that.
+    """
 
     uri: str
     name: str
@@ -45,6 +49,7 @@ class Resource:
     description: str
     mime_type: str
     read: Read
+    reads_telemetry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ class ResourceTemplate:
         complete: what the variable could be, from what is written of it.
         recent: the newest of them, so many at most, behind the one with a certain URI, which raises `UnknownResource`
             where it can be none of them; None: they are not listed.
+        reads_telemetry: as of `Resource`.
     """
 
     uri_template: str
@@ -67,6 +73,7 @@ class ResourceTemplate:
     complete: Callable[[str, Reader], Awaitable[Completion]]
     mime_type: str | None = None
     recent: Callable[[Reader, int, str | None], Awaitable[Sequence[Resource]]] | None = None
+    reads_telemetry: bool = False
 
     @property
     def prefix(self) -> str:

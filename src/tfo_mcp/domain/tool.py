@@ -80,6 +80,7 @@ class Tool:
         run: called with validated arguments; what it returns or awaits is a `ToolResult`.
         timeout: seconds; None means the server's `mcp.tool_timeout`.
         for_claude: whether it may ever be offered to Claude inside a turn.
+        reads_telemetry: whether it asks what was recorded, and so is in no summary of that.
         audited: the arguments whose values the audit keeps, because they say what the tool was about to do; of
             the others, contents above all, it keeps the names.
     """
@@ -94,6 +95,7 @@ class Tool:
     annotations: ToolAnnotations = field(default_factory=ToolAnnotations)
     timeout: float | None = None
     for_claude: bool = True
+    reads_telemetry: bool = False
     audited: tuple[str, ...] = ()
 
 

@@ -83,6 +83,29 @@ def _debug_help(arguments: Mapping[str, str]) -> str:
     )
 
 
+def _diagnose_server(arguments: Mapping[str, str]) -> str:
+    symptom, window = arguments.get("symptom"), arguments.get("window", "1h")
+    task = (
+        ("Find out how this MCP server is doing, and why, from what it recorded of itself.",)
+        if symptom is None
+        else (
+            f"Find out why this MCP server behaves as reported, from what it recorded of itself. {_MATERIAL}",
+            _fenced(symptom, None),
+        )
+    )
+    return _paragraphs(
+        *task,
+        f"1. Call telemetry_summary with the window {window}. Look for errors, and for a p99 far above the p50.\n"
+        "2. Where there are errors, call explain_failure for each tool concerned: at which stage it fails, what that "
+        "means, and what has changed since it last worked.\n"
+        "3. Where calls are slow, call slow_calls, then get_trace for the slowest: which operation took the time?\n"
+        "4. Read the resources status://health and telemetry://health: does a part of the server complain?\n"
+        "5. Ask query_telemetry what the others do not answer, such as whether errors come together in time.",
+        "Then answer: what is wrong, since when, how many calls it concerns, the most likely cause with the trace ids "
+        "that show it, and what to do about it. If nothing is wrong, say so and stop.",
+    )
+
+
 def _code_in(arguments: Mapping[str, str]) -> str:
     language = arguments.get("language")
     return "code" if language is None else f"{language} code"
@@ -143,3 +166,22 @@ SERVER_PROMPTS: Final = (
     ),
 )
 """In the order in which they are listed."""
+
+TELEMETRY_PROMPTS: Final = (
+    Prompt(
+        name="diagnose_server",
+        title="Diagnose this server",
+        description="Find out how this server is doing and what is wrong, from what it recorded of itself.",
+        arguments=(
+            PromptArgument(name="symptom", description="What somebody noticed, if anything."),
+            PromptArgument(
+                name="window",
+                description="How far back: minutes, hours or days, such as 15m, 6h or 7d; 1h if it is left out.",
+                values=("15m", "1h", "6h", "24h", "7d"),
+                max_line=10,
+            ),
+        ),
+        render=_diagnose_server,
+    ),
+)
+"""There as long as the recorder is."""

@@ -34,10 +34,10 @@ def server_resources(
     """
 
     async def read_configuration(uri: str, reader: Reader) -> Content:  # noqa: ARG001  # it is one, and the same for all
-        return _json(configuration)
+        return as_json(configuration)
 
     async def read_health(uri: str, reader: Reader) -> Content:  # noqa: ARG001  # it is one
-        return _json(_health(await report(reader.session)))
+        return as_json(_health(await report(reader.session)))
 
     return [
         Resource(
@@ -64,7 +64,8 @@ def _health(report: HealthReport) -> dict[str, Any]:
     return {"status": report.status.value, "version": report.version, "uptime": report.uptime, "components": parts}
 
 
-def _json(value: object) -> Content:
+def as_json(value: object) -> Content:
+    """`value` as people read it too."""
     return Content(JSON, msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
@@ -99,7 +100,7 @@ class ConversationResources:
             excerpt = await excerpt_of_end(self._catalog, parsed, reader.principal, room=self._max_bytes)
         if excerpt is None:
             raise UnknownResource(uri)
-        return _json(_shown(excerpt))
+        return as_json(_shown(excerpt))
 
     async def _complete(self, written: str, reader: Reader) -> Completion:
         found = await self._catalog.newest(reader.principal, MOST_VALUES + 1, prefix=written)

@@ -439,6 +439,9 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             description="Bytes of `telemetry.db` that may hold something; the oldest operations make room first.",
         ),
     ] = 256 * _MIB
+    query_timeout: Annotated[
+        float, Meta(gt=0, le=60, description="Seconds that a query of `query_telemetry` may take.")
+    ] = 2.0
     metric_interval: Annotated[
         float, Meta(ge=0.1, le=3600, description="Seconds between two exports of the metrics.")
     ] = 10.0
