@@ -109,6 +109,53 @@ TELEMETRY: Sequence[Behaviour] = (
         "Every operation is kept on this machine, by itself and counted by the minute, whatever else is dropped.",
     ),
     Behaviour(
+        "telemetry.recorder-off",
+        "docs/reference/settings.md",
+        "Without a recorder nothing is kept on this machine, and nothing is offered that would ask it.",
+    ),
+    Behaviour(
+        "telemetry.summary",
+        "docs/reference/telemetry.md",
+        "Calls, errors, percentiles and tokens of a window of time are told per method, tool and model, "
+        "across restarts.",
+    ),
+    Behaviour(
+        "telemetry.reading-is-not-counted",
+        "docs/reference/telemetry.md",
+        "What asks for telemetry is in no summary of it.",
+    ),
+    Behaviour(
+        "telemetry.slow",
+        "docs/reference/telemetry.md",
+        "The slowest calls of a window of time are found, with the traces that show why.",
+    ),
+    Behaviour(
+        "telemetry.health",
+        "docs/reference/telemetry.md",
+        "How telemetry itself is doing is a resource.",
+    ),
+    Behaviour(
+        "telemetry.failures",
+        "docs/reference/telemetry.md",
+        "Of a call that failed it is told what was called, at which stage it failed, why, and what has "
+        "changed since it last worked.",
+    ),
+    Behaviour(
+        "telemetry.traces",
+        "docs/reference/telemetry.md",
+        "A trace is read whole and in order, from the client's span down to the libraries'.",
+    ),
+    Behaviour(
+        "telemetry.query",
+        "docs/reference/telemetry.md",
+        "SQL over telemetry sees the documented views, its own principal's rows and nothing else, for a limited time.",
+    ),
+    Behaviour(
+        "telemetry.prompt",
+        "docs/reference/telemetry.md",
+        "A prompt leads a model through the tools that tell what is wrong with the server.",
+    ),
+    Behaviour(
         "telemetry.recorder-damaged",
         "docs/how-to/back-up-and-restore.md",
         "A recorder that is damaged or gone is replaced, that is said, and the service goes on.",

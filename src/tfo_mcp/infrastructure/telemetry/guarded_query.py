@@ -128,7 +128,8 @@ def guarded_query(
             raise InvalidQuery(
                 f"the query took more than {limits.timeout:g} s and was stopped: ask for less, or a shorter time"
             ) from error
-        raise InvalidQuery(f"the query cannot be run: {error}") from error
+        hint = f"; the views are {', '.join(VIEWS)}" if "no such table" in str(error) else ""
+        raise InvalidQuery(f"the query cannot be run: {error}{hint}") from error
     except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError) as error:
         raise InvalidQuery(f"the query cannot be run: {error}") from error
 

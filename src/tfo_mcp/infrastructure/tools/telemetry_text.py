@@ -67,7 +67,7 @@ def failure_text(view: Mapping[str, Any]) -> str:
 def _attempt_text(attempt: Mapping[str, Any]) -> str:
     known = attempt["attributes"]
     told = [f"HTTP {known[core.HTTP_STATUS]}"] if core.HTTP_STATUS in known else []
-    told += [str(known[core.ERROR_TYPE])] if core.ERROR_TYPE in known else []
+    told += [str(known[core.ERROR_TYPE])] if core.HTTP_STATUS not in known and core.ERROR_TYPE in known else []
     told += [f"request id {known[core.CLAUDE_REQUEST_ID]}"] if core.CLAUDE_REQUEST_ID in known else []
     return f"Request to Claude at {attempt['at']}: {', '.join(told) or 'no answer'}."
 
