@@ -62,7 +62,7 @@ def with_records(config: Path | None, work: Callable[[Records, Loaded], Awaitabl
     from tfo_mcp.domain.errors import StorageUnavailable
 
     loaded = load(config)
-    _make_fit_for_people()
+    make_fit_for_people()
     path = loaded.settings.storage.database
     if not _is_there(path):
         click.echo(f"tfo-mcp: there are no conversations yet: there is no database {str(path)!r}", err=True)
@@ -124,7 +124,7 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _make_fit_for_people() -> None:
+def make_fit_for_people() -> None:
     """No character that a terminal's encoding has not ends a verb; and of the log errors only, in plain words."""
     stdout: object = sys.stdout
     if isinstance(stdout, TextIOWrapper):

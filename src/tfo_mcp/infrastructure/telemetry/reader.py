@@ -116,6 +116,30 @@ class RecorderReader:
         ]
         return int(count)
 
+    async def place_of_last(self, principal: str, calls: int) -> int:
+        """Behind what the last so many calls stand, for `calls_after`."""
+        query = (
+            f"SELECT id FROM spans WHERE principal = :principal AND {_BY_ITSELF} "  # noqa: S608  # names from above
+            "ORDER BY id DESC LIMIT 1 OFFSET :calls"
+        )
+        found = await self._rows(query, {"principal": principal, "calls": calls})
+        return int(found[0][0]) if found else 0
+
+    async def calls_after(self, principal: str, last: int, limit: int) -> tuple[int, Sequence[RecordedSpan]]:
+        """Calls in the order in which they ended, those that read telemetry too; and the place of the last of them.
+
+        They begin anew where another file has begun.
+        """
+        query = (
+            f"SELECT id, {_COLUMNS} FROM spans WHERE id > :last AND principal = :principal AND {_BY_ITSELF} "  # noqa: S608  # as above
+            "ORDER BY id LIMIT :limit"
+        )
+        found = await self._rows(query, {"last": last, "principal": principal, "limit": limit})
+        if not found and last:
+            ((newest,),) = await self._rows("SELECT coalesce(max(id), 0) FROM spans", {}) or [(0,)]
+            return min(last, newest), ()
+        return (found[-1][0] if found else last), [_span(row[1:]) for row in found]
+
     async def trace(self, principal: str, trace_id: str, *, start: int, limit: int) -> TraceExcerpt:
         """See the port."""
         known = {"trace": trace_id.lower(), "principal": principal, "start": start, "limit": limit}

@@ -88,7 +88,12 @@ def _since_it_worked(view: Mapping[str, Any]) -> list[str]:
 
 
 def trace_text(spans: Sequence[RecordedSpan], view: Mapping[str, Any]) -> str:
-    """A trace as a tree: when each operation began, how long it took, how it ended."""
+    """A trace as a tree."""
+    return "\n".join([*tree_lines(spans), *_more(view)])
+
+
+def tree_lines(spans: Sequence[RecordedSpan]) -> list[str]:
+    """A line for each operation: when it began, how long it took, how it ended."""
     depths: dict[str, int] = {}
     lines: list[str] = []
     began = spans[0].started_at if spans else 0.0
@@ -97,7 +102,7 @@ def trace_text(spans: Sequence[RecordedSpan], view: Mapping[str, Any]) -> str:
         failed = "" if span.error_type is None else f" ({span.error_type})"
         at, took = (span.started_at - began) * 1000, span.duration * 1000
         lines.append(f"{'  ' * depth}{span.name}  +{at:.1f} ms, {took:.3f} ms, {span.outcome}{failed}")
-    return "\n".join([*lines, *_more(view)])
+    return lines
 
 
 def table_text(answer: QueryAnswer) -> str:
