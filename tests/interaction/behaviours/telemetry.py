@@ -48,6 +48,11 @@ TELEMETRY: Sequence[Behaviour] = (
         "A span arrives with its own attributes, and those of a metric are bounded.",
     ),
     Behaviour(
+        "telemetry.conventions",
+        "OpenTelemetry semantic conventions",
+        "Names, units and bounds are those of the semantic conventions for MCP and GenAI, or this server's own.",
+    ),
+    Behaviour(
         "telemetry.timestamps",
         "diagrams: Telemetry Flow",
         "A span has the time of its start and a duration, which no clock that jumps makes negative.",
