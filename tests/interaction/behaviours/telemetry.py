@@ -176,6 +176,11 @@ TELEMETRY: Sequence[Behaviour] = (
         "A real collector takes what is sent, and passes it on unchanged.",
     ),
     Behaviour(
+        "telemetry.telemetryflow",
+        "diagrams: Context Diagram",
+        "A TelemetryFlow collector gets everything once, over HTTP and gRPC, with nothing set but endpoint and key.",
+    ),
+    Behaviour(
         "telemetry.unasked",
         "SECURITY.md",
         "Without an endpoint nothing is encoded and nothing is sent anywhere.",
