@@ -171,6 +171,12 @@ TELEMETRY: Sequence[Behaviour] = (
         "What the disk does not take for the recorder waits in memory, that is said, and it is written later.",
     ),
     Behaviour(
+        "telemetry.spool-faults",
+        "README.md",
+        "A spool that is full, damaged or cannot be made costs no request anything: what is recorded waits in memory "
+        "within its bound, is sent, and `status://health` says what is wrong.",
+    ),
+    Behaviour(
         "telemetry.collector",
         "diagrams: Context Diagram",
         "A real collector takes what is sent, and passes it on unchanged.",
