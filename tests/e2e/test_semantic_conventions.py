@@ -14,9 +14,10 @@ import pytest
 from opentelemetry.metrics import Histogram, NoOpMeter
 
 from support.claude import fake_claude
-from support.otlp import DEADLINE, receiving
-from support.server import STATELESS, claude_at, serving
+from support.otlp import DEADLINE, Receiver, receiving
+from support.server import STATELESS, Server, claude_at, serving
 from tfo_mcp.application import attributes
+from tfo_mcp.infrastructure.otlp_receiver import ReceivedSpan
 from tfo_mcp.infrastructure.telemetry import conventions
 from tfo_mcp.infrastructure.telemetry.conventions import Metric
 
@@ -172,6 +173,12 @@ REQUIRED = {
 
 FAILED = {"error.type", "rpc.response.status_code"}
 
+REQUIRED_OF_METRICS = {
+    "mcp.server.operation.duration": {"mcp.method.name"},
+    "gen_ai.client.operation.duration": {"gen_ai.operation.name", "gen_ai.provider.name"},
+    "gen_ai.client.token.usage": {"gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.token.type"},
+}
+
 SCRIPT = "replies: [{when: {contains: break}, status: 400}]"
 
 
@@ -181,6 +188,27 @@ def names_told(told: Mapping[str, Any]) -> set[str]:
         *told.get("resource", {}),
         *(n for e in told.get("events", ()) for n in e["attributes"]),
     }
+
+
+LAST = "no cursor"
+
+
+def talk(server: Server) -> None:
+    """Requests of every kind, each named by what it is to show."""
+    for message in ("hello", "break"):
+        server.call_tool(message, "claude_conversation", {"message": message})
+    server.call("unknown tool", "tools/call", {"name": "nobody's", "arguments": {}})
+    server.call_tool("bad arguments", "echo", {})
+    server.call("prompt", "prompts/get", {"name": "code_review", "arguments": {"code": "x"}})
+    server.call("resource", "resources/read", {"uri": "config://server"})
+    server.call("no method", "tools/nothing")
+    server.call(LAST, "tools/list", {"cursor": "nobody's"})
+
+
+def requests_of(receiver: Receiver) -> dict[str, ReceivedSpan]:
+    """The spans of requests, by the ids of these."""
+    spans = [span for span in receiver.spans() if span["kind"] == "SERVER"]
+    return {str(span["attributes"]["jsonrpc.request.id"]): span for span in spans}
 
 
 @pytest.mark.behaviour("telemetry.conventions", "telemetry.request.recorded")
@@ -194,15 +222,8 @@ def test_what_arrives_has_what_the_conventions_require_and_no_other_names(tmp_pa
         }
         with serving(tmp_path, env=env) as server:
             server.begin(revision)
-            for message in ("hello", "break"):
-                server.call_tool(message, "claude_conversation", {"message": message})
-            server.call("unknown tool", "tools/call", {"name": "nobody's", "arguments": {}})
-            server.call_tool("bad arguments", "echo", {})
-            server.call("prompt", "prompts/get", {"name": "code_review", "arguments": {"code": "x"}})
-            server.call("resource", "resources/read", {"uri": "config://server"})
-            server.call("no method", "tools/nothing")
-            server.call("no cursor", "tools/list", {"cursor": "nobody's"})
-            assert receiver.wait_for(lambda: bool(receiver.spans()), DEADLINE)
+            talk(server)
+            assert receiver.wait_for(lambda: LAST in requests_of(receiver), DEADLINE)
             server.close_input()
             assert server.wait() == 0
         own = [span for span in receiver.spans() if span["scope"] == conventions.SCOPE]
@@ -210,11 +231,11 @@ def test_what_arrives_has_what_the_conventions_require_and_no_other_names(tmp_pa
         events = [record for record in receiver.logs() if record["event"]]  # the others have the fields of the log
         told = {name for each in (*own, *events, *points) for name in names_told(each)}
         assert {name for name in told if not is_known(name)} == set()
-        requests = {s["attributes"]["jsonrpc.request.id"]: s for s in own if s["kind"] == "SERVER"}
+        requests = requests_of(receiver)
+        requests.pop("init", None)
         had = {name: (span["name"], span["attributes"].keys() - REQUIRED) for name, span in requests.items()}
         assert all(span["attributes"].keys() >= REQUIRED for span in requests.values())
         assert {span["attributes"]["network.transport"] for span in requests.values()} == {"pipe"}
-        had.pop("init", None)
         assert had == {
             "hello": ("tools/call claude_conversation", {"gen_ai.tool.name"}),
             "break": ("tools/call claude_conversation", {"gen_ai.tool.name", "error.type"}),
@@ -225,5 +246,10 @@ def test_what_arrives_has_what_the_conventions_require_and_no_other_names(tmp_pa
             "no cursor": ("tools/list", FAILED),
         }
         assert requests["bad arguments"]["attributes"]["error.type"] == "tool_error"
+        for metric, required in REQUIRED_OF_METRICS.items():
+            assert all(point["attributes"].keys() >= required for point in receiver.metrics()[metric]), metric
+        operations = receiver.metrics()["mcp.server.operation.duration"]
+        refused = [each for each in operations if each["attributes"].keys() >= FAILED]
+        assert {each["attributes"]["mcp.method.name"] for each in refused} == {"tools/call", "tools/list"}
         codes = requests["unknown tool"]["attributes"]
         assert codes["error.type"] == codes["rpc.response.status_code"] == "-32602"

@@ -172,7 +172,7 @@ TELEMETRY: Sequence[Behaviour] = (
     ),
     Behaviour(
         "telemetry.spool-faults",
-        "README.md",
+        "docs/explanation/architecture.md",
         "A spool that is full, damaged or cannot be made costs no request anything: what is recorded waits in memory "
         "within its bound, is sent, and `status://health` says what is wrong.",
     ),
