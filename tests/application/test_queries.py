@@ -130,10 +130,11 @@ def test_a_known_prompt_gives_the_span_its_name_and_an_unknown_one_does_not() ->
     with pytest.raises(UnknownPrompt):
         asyncio.run(unknown.ask("prompts/get", GetPrompt("the client's own word", {})))
 
-    named = {"mcp.method.name": "prompts/get", "gen_ai.prompt.name": "code_review"}
+    bare, refused = {"mcp.method.name": "prompts/get"}, {"rpc.response.status_code": "-32602"}
+    named = {**bare, "gen_ai.prompt.name": "code_review"}
     assert shown(known.span) == ("prompts/get code_review", named, ("completed", None))
-    assert shown(unfilled.span) == ("prompts/get code_review", named, ("invalid", "-32602"))
-    assert shown(unknown.span) == ("prompts/get", {"mcp.method.name": "prompts/get"}, ("invalid", "-32602"))
+    assert shown(unfilled.span) == ("prompts/get code_review", {**named, **refused}, ("invalid", "-32602"))
+    assert shown(unknown.span) == ("prompts/get", {**bare, **refused}, ("invalid", "-32602"))
 
 
 def test_a_uri_is_recorded_only_where_it_is_the_servers_own_word() -> None:
@@ -146,7 +147,8 @@ def test_a_uri_is_recorded_only_where_it_is_the_servers_own_word() -> None:
     bare = {"mcp.method.name": "resources/read"}
     assert shown(fixed.span) == ("resources/read", {**bare, "mcp.resource.uri": "a://fixed"}, ("completed", None))
     assert shown(templated.span) == ("resources/read", bare, ("completed", None))
-    assert shown(unknown.span) == ("resources/read", bare, ("invalid", "-32602"))
+    refused = {**bare, "rpc.response.status_code": "-32602"}
+    assert shown(unknown.span) == ("resources/read", refused, ("invalid", "-32602"))
 
 
 def test_what_cannot_be_read_now_has_failed_and_what_may_not_be_read_is_invalid() -> None:

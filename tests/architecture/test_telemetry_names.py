@@ -15,7 +15,7 @@ SOURCE = Path(attributes.__file__).parents[1]
 HOMES = (Path(attributes.__file__), Path(conventions.__file__))
 
 NAME = re.compile(
-    r"(mcp|gen_ai|tfo|error|exception|jsonrpc|network|service|deployment|process|os|telemetry\.sdk)\.[\w.]+"
+    r"(mcp|gen_ai|tfo|error|exception|jsonrpc|rpc|network|service|deployment|process|os|telemetry\.sdk)\.[\w.]+"
 )
 """What could be the name of an attribute or metric."""
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,6 +126,14 @@ def tool(name: str, run: ToolFunction, mode: ToolMode, schema: Arguments | None 
     )
 
 
+def jump(arguments: Arguments, context: ToolContext) -> ToolResult:
+    """Let the wall clock jump by so many seconds, as if somebody had set it."""
+    now, now_ns, seconds = time.time, time.time_ns, arguments["seconds"]
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + int(seconds * 1e9)
+    return ToolResult("jumped")
+
+
 def tell_of_garbage(arguments: Arguments, context: ToolContext) -> ToolResult:
     """Whether garbage is collected now, and whether all that was loaded is exempt from it."""
     loaded = "sqlalchemy.engine" in sys.modules
@@ -143,6 +152,7 @@ TOOLS = [
     tool("log_in_a_thread", log, ToolMode.THREAD),
     tool("log_and_fail", log_and_fail, ToolMode.INLINE),
     tool("tell_of_garbage", tell_of_garbage, ToolMode.INLINE),
+    tool("jump", jump, ToolMode.INLINE),
     tool("flood", flood, ToolMode.THREAD),
     tool("no_text", give_no_text, ToolMode.INLINE),
     tool("no_schema", fail, ToolMode.INLINE, {"type": "object", "properties": {"x": {"type": SECRET}}}),

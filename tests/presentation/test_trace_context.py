@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfo_mcp.application.ports import Carried, TraceContext
 from tfo_mcp.presentation.trace_context import trace_context
@@ -106,3 +108,30 @@ def test_baggage_needs_no_trace() -> None:
     assert trace_context({"traceparent": "x", "tracestate": "v=1", "baggage": "a=1"}) == TraceContext(
         0, 0, Carried("", {"a": "1"})
     )
+
+
+ANYTHING = st.one_of(st.none(), st.integers(), st.text(), st.lists(st.text()), st.dictionaries(st.text(), st.text()))
+LIKE_A_PARENT = st.from_regex(r"[0-9a-fA-F]{2}-[0-9a-fA-Fg]{30,33}-[0-9a-f]{15,17}-[0-9a-z]{2}(-.*)?\s?")
+LIKE_A_LIST = st.from_regex(r"([ \ta-cA=;@%é\x00]{0,9},?){0,9}", fullmatch=True)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "traceparent": ANYTHING | LIKE_A_PARENT | st.just(PARENT),
+            "tracestate": ANYTHING | LIKE_A_LIST,
+            "baggage": ANYTHING | LIKE_A_LIST,
+        },
+    )
+)
+def test_whatever_meta_holds_its_context_is_none_or_valid(meta: dict[str, Any]) -> None:
+    context = trace_context(meta)
+    if context is None:
+        return
+    assert (context.trace_id > 0) is (context.span_id > 0)
+    assert context.trace_id < 1 << 128
+    assert context.span_id < 1 << 64
+    state = "" if context.carried is None else context.carried.trace_state
+    assert (state == "" or context.trace_id > 0, len(state) <= 512, state.isascii(), state.isprintable()) == (True,) * 4
+    assert context.trace_id or (context.carried is not None and context.carried.baggage)

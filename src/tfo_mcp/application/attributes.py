@@ -1,7 +1,7 @@
 """Names of the attributes that the core sets on what it records; no other module spells them out.
 
-- `mcp.*`, `gen_ai.*`, `http.*`, `error.type`, `exception.type`, `jsonrpc.*`, `network.*`: OpenTelemetry's semantic
-  conventions.
+- `mcp.*`, `gen_ai.*`, `http.*`, `error.type`, `exception.type`, `jsonrpc.*`, `rpc.*`, `network.*`: OpenTelemetry's
+  semantic conventions.
 - `tfo.*`: our own.
 
 Names of metrics, of the resource and of what only telemetry itself adds stand in
@@ -16,6 +16,7 @@ METHOD: Final = "mcp.method.name"
 PROTOCOL_VERSION: Final = "mcp.protocol.version"
 SESSION: Final = "mcp.session.id"
 REQUEST_ID: Final = "jsonrpc.request.id"
+ERROR_CODE: Final = "rpc.response.status_code"  # of a JSON-RPC error, as text
 RESOURCE_URI: Final = "mcp.resource.uri"
 TRANSPORT: Final = "network.transport"
 
@@ -29,7 +30,7 @@ CONVERSATION: Final = "gen_ai.conversation.id"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
-CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 
 HTTP_STATUS: Final = "http.response.status_code"

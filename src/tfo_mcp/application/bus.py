@@ -134,7 +134,9 @@ class Bus:
             span.end("cancelled")
             raise
         except DomainError as error:
-            span.end(*self._classify(error))
+            outcome, code = self._classify(error)
+            span.set(attributes.ERROR_CODE, code)
+            span.end(outcome, code)
             raise
         if isinstance(result, ToolResult) and result.is_error:
             span.end("failed", "tool_error")

@@ -48,6 +48,11 @@ TELEMETRY: Sequence[Behaviour] = (
         "A span arrives with its own attributes, and those of a metric are bounded.",
     ),
     Behaviour(
+        "telemetry.conventions",
+        "OpenTelemetry semantic conventions",
+        "Names, units and bounds are those of the semantic conventions for MCP and GenAI, or this server's own.",
+    ),
+    Behaviour(
         "telemetry.timestamps",
         "diagrams: Telemetry Flow",
         "A span has the time of its start and a duration, which no clock that jumps makes negative.",
@@ -166,9 +171,20 @@ TELEMETRY: Sequence[Behaviour] = (
         "What the disk does not take for the recorder waits in memory, that is said, and it is written later.",
     ),
     Behaviour(
+        "telemetry.spool-faults",
+        "docs/explanation/architecture.md",
+        "A spool that is full, damaged or cannot be made costs no request anything: what is recorded waits in memory "
+        "within its bound, is sent, and `status://health` says what is wrong.",
+    ),
+    Behaviour(
         "telemetry.collector",
         "diagrams: Context Diagram",
         "A real collector takes what is sent, and passes it on unchanged.",
+    ),
+    Behaviour(
+        "telemetry.telemetryflow",
+        "diagrams: Context Diagram",
+        "A TelemetryFlow collector gets everything once, over HTTP and gRPC, with nothing set but endpoint and key.",
     ),
     Behaviour(
         "telemetry.unasked",

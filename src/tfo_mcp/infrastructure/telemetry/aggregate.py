@@ -197,6 +197,7 @@ _REQUEST = (
     core.PROMPT,
     names.OUTCOME,
     core.ERROR_TYPE,
+    core.ERROR_CODE,
     core.PROTOCOL_VERSION,
     core.TRANSPORT,
 )

@@ -137,7 +137,7 @@ class Encoder:
 
     def metrics(self, snapshot: Iterable[tuple[Metric, Sequence[Point]]], started_ns: int) -> Parcel:
         """All metrics as they are now, cumulative since `started_ns`."""
-        now = time.time_ns()
+        now = max(time.time_ns(), started_ns)  # or a clock that was set back would make every point invalid
         scope_metrics = ScopeMetrics(
             scope=self._scope, metrics=[_metric(metric, points, started_ns, now) for metric, points in snapshot]
         )

@@ -50,7 +50,7 @@ class _Export:
         if target is None:
             raise ValueError("there is no endpoint to export to")
         self.encoder: Encoder = Encoder(resource, options.service_version, options.redact)
-        self.spool = _spool(options, str(resource[names.SERVICE_INSTANCE]))
+        self.spool, self.unusable = _spool(options, str(resource[names.SERVICE_INSTANCE]))
         self.sender: Sender = Sender(self.spool, connect(options, target), options, aggregate)
         self._parcels: list[Parcel] = []
         self._aggregate = aggregate
@@ -114,14 +114,16 @@ def _recorder(
     return Recorder(options.recorder, minutes, aggregate, instance=instance, version=options.service_version)
 
 
-def _spool(options: TelemetryOptions, source: str) -> Spool:
+def _spool(options: TelemetryOptions, source: str) -> tuple[Spool, str | None]:
+    """The spool on disk; where it cannot be used, one in memory until the next start, and why."""
     limits = limits_of(options)
     try:
-        return Spool(SpoolFile(options.spool, source, options.durability), limits)
+        return Spool(SpoolFile(options.spool, source, options.durability), limits), None
     except (OSError, sqlite3.Error) as error:
-        _log.warning("the spool %r cannot be used (%s); what is recorded waits in memory", str(options.spool), error)
+        unusable = f"the spool {str(options.spool)!r} cannot be used: {error}"
+        _log.warning("%s; what is recorded waits in memory", unusable)
         in_memory = replace(limits, max_bytes=min(limits.max_bytes, _MOST_IN_MEMORY))
-        return Spool(SpoolFile(None, source, options.durability), in_memory)
+        return Spool(SpoolFile(None, source, options.durability), in_memory), unusable
 
 
 class Pipeline:
@@ -203,7 +205,8 @@ class Pipeline:
     @property
     def complaints(self) -> list[str]:
         """What neither the collector nor the disk takes at present, and why."""
-        complaints = [] if self._export is None else [*self._export.sender.complaints, self._export.spool.problem]
+        export = self._export
+        complaints = [] if export is None else [*export.sender.complaints, export.unusable, export.spool.problem]
         complaints += [] if self._recorder is None else [self._recorder.problem]
         return [complaint for complaint in complaints if complaint is not None]
 

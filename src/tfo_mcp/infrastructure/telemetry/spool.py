@@ -210,12 +210,16 @@ class Spool:
         return True
 
     def contents(self) -> Contents | None:
-        """What waits, of all processes; None where it cannot be read."""
+        """What waits, of all processes, and here in memory; None where it cannot be read."""
         with self._changed:
             try:
-                return self._file.contents()
+                found = self._file.contents()
             except sqlite3.Error:
                 return None
+            items = Counter(found.items)
+            for parcel in self._unwritten:
+                items[parcel.signal] += max(parcel.items, 1)
+            return replace(found, items=dict(items), bytes=found.bytes + _size(self._unwritten))
 
     def release(self) -> None:
         """Close the file, and let another process send. Nothing may be called after it."""
@@ -236,13 +240,13 @@ class Spool:
             self._troubled(error)
             return self._keep_newest()
         self.problem = None
-        self._room -= sum(len(parcel.body) for parcel in self._unwritten)
+        self._room -= _size(self._unwritten)
         self._unwritten = []
         return lost
 
     def _make_room(self) -> Sequence[Lost]:
         """Now and then, for all processes write and none knows of the others."""
-        size = sum(len(parcel.body) for parcel in self._unwritten)
+        size = _size(self._unwritten)
         if size <= self._room and time.monotonic() < self._room_until:
             return ()
         room = self._limits.max_bytes // _PARTS
@@ -253,7 +257,7 @@ class Spool:
 
     def _keep_newest(self) -> Sequence[Lost]:
         lost: list[Lost] = []
-        size = sum(len(parcel.body) for parcel in self._unwritten)
+        size = _size(self._unwritten)
         while size > _MOST_UNWRITTEN:
             oldest = self._unwritten.pop(0)
             size -= len(oldest.body)
@@ -351,6 +355,10 @@ class Spool:
         """Seconds to sleep: others may put something, or leave the sending to this process."""
         due = min((self._due[signal] for signal, fresh in self._fresh.items() if fresh), default=math.inf)
         return max(0.0, min(_LOOK_AGAIN, due - time.monotonic()))
+
+
+def _size(parcels: Sequence[Parcel]) -> int:
+    return sum(len(parcel.body) for parcel in parcels)
 
 
 def _without_old_metrics(parcels: Sequence[Parcel]) -> list[Parcel]:

@@ -82,7 +82,7 @@ class Contents:
 
     Attributes:
         items: spans or log records that wait, by signal; of metrics, exports.
-        oldest: seconds since the epoch, None where nothing waits.
+        oldest: of what has been written, in seconds since the epoch; None where nothing has.
         dead: spans, log records and exports that the collector refused, kept to be looked at or sent again.
     """
 
