@@ -165,6 +165,7 @@ class Connection:
     def keep_open(self, end: Callable[[], None]) -> None:
         """The request that asks stays open, in nobody's way, until it is cancelled or `end` is called at the end."""
         self._kept_open[asyncio.current_task()] = end
+        self._note_answer()  # its own comes with its end
         if self.ends_since is not None:
             asyncio.get_running_loop().call_soon(end)
         if self._wire is not None:
@@ -223,7 +224,11 @@ class Connection:
         if self._wire is None:
             return
         self._wire.write(self._encode(message))
-        if self._on_first_answer is not None and "id" in message:
+        if "id" in message:
+            self._note_answer()
+
+    def _note_answer(self) -> None:
+        if self._on_first_answer is not None:
             hook, self._on_first_answer = self._on_first_answer, None
             hook()
 
