@@ -299,13 +299,9 @@ def test_at_the_end_each_stream_has_its_result_at_once(tmp_path: Path, end: Call
 
 @pytest.mark.behaviour("resources.listen.end")
 def test_a_stream_that_begins_as_the_input_ends_has_its_result_too(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        server.begin(STATELESS)
-        server.ask_whether_alive()
-        server.answer_to("alive")
-        server.request(
-            "late", "subscriptions/listen", {"notifications": {"resourceSubscriptions": ["config://server"]}}
-        )
+    with serving_at(tmp_path, STATELESS) as (server, _):
+        uri = say(server, "a")  # storage is asked whether it is there, and the end comes meanwhile
+        server.request("late", "subscriptions/listen", {"notifications": {"resourceSubscriptions": [uri]}})
         server.close_input()
         acknowledged, result = server.rest()
         assert (acknowledged["method"], result["id"]) == (ACKNOWLEDGED, "late")
