@@ -323,7 +323,7 @@ def test_a_stream_is_recorded_once_when_it_ends(tmp_path: Path) -> None:
             assert server.wait() == 0
         spans = [span for span in receiver.spans() if span["name"] == "subscriptions/listen"]
         assert [span["attributes"]["jsonrpc.request.id"] for span in spans] == ["cancelled", "ended"]
-        assert len(spans) == 2
+        assert all("mcp.resource.uri" not in span["attributes"] for span in spans)  # it may be many
         counted = [
             point.get("count", 0)
             for point in receiver.metrics()["mcp.server.operation.duration"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from tfo_mcp.application.bus import RequestInfo
 from tfo_mcp.application.commands import Listen, Subscribe, Unsubscribe
@@ -61,10 +62,11 @@ class SubscriptionHandler:
         assert info.stream is not None  # noqa: S101  # its door gives each such request one
         uris = tuple(dict.fromkeys(command.uris))
         with self._subscriptions.listening(info.client, info.stream, uris, info.principal):
+            unnamed = replace(info, span=None)  # which is about no single one of them
             followed: list[str] = []
             for uri in uris:
                 with suppress(UnknownResource, NotSubscribable):
-                    await self._check(uri, info)
+                    await self._check(uri, unnamed)
                     followed.append(uri)
             await info.stream.serve(followed)
 
