@@ -21,6 +21,7 @@ from tfo_mcp.infrastructure.events import InProcessPublisher
 from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepository
 from tfo_mcp.infrastructure.persistence.locks import FileLocks
 from tfo_mcp.infrastructure.persistence.storage import Storage
+from tfo_mcp.infrastructure.subscriptions import FollowedResources
 
 
 class World:
@@ -34,7 +35,11 @@ class World:
 
     def desk(self) -> ConversationDesk:
         return ConversationDesk(
-            self.conversations, FileLocks(self.locks), InProcessPublisher({}), cache_bytes=1_000_000
+            self.conversations,
+            FileLocks(self.locks),
+            InProcessPublisher({}),
+            changes=FollowedResources(most=1),
+            cache_bytes=1_000_000,
         )
 
     def waiting(self) -> list[int]:

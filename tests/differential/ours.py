@@ -49,7 +49,7 @@ from tfo_mcp.infrastructure.tools.roots import Roots
 from tfo_mcp.presentation.connection import Connection
 from tfo_mcp.presentation.prompts import SERVER_PROMPTS
 from tfo_mcp.presentation.resources import ConversationResources, server_resources
-from tfo_mcp.presentation.routes import ROUTES
+from tfo_mcp.presentation.routes import routes_with
 from tfo_mcp.presentation.sdk_door import SdkDoor
 from tfo_mcp.presentation.transport.framing import LineFramer
 from tfo_mcp.presentation.wire import error_code
@@ -138,7 +138,7 @@ class InProcess:
         door = SdkDoor(
             bus,
             telemetry,
-            routes={method: route for method, route in ROUTES.items() if method != "logging/setLevel"},
+            routes=routes_with({"tools", "resources", "prompts"}),
             name="differential",
             version=__version__,
             instructions="Be the same.",
@@ -206,6 +206,7 @@ def speak_to_process(folder: Path, script: Script, expected: Sequence[int]) -> l
         "TELEMETRYFLOW_MCP_MCP_MAX_MESSAGE_SIZE": str(MAX_LINE),
         "TELEMETRYFLOW_MCP_STORAGE_FOLDER": str(folder.parent / "state"),  # one for all: `config://server` shows it
         "TELEMETRYFLOW_MCP_MCP_ENABLE_LOGGING": "false",  # the bare SDK's server has no log to follow
+        "TELEMETRYFLOW_MCP_MCP_MAX_SUBSCRIPTIONS": "0",  # a stream stays open: it is no answer to be compared
     }
     with serving(folder, env=env) as server:
         answers: list[list[Members]] = []

@@ -98,11 +98,12 @@ def test_only_what_is_kept_is_promised(tmp_path: Path, revision: str) -> None:
             capabilities = server.call(0, "server/discover")["result"]["capabilities"]
         else:
             capabilities = server.initialize(revision)["capabilities"]
-        assert capabilities["resources"] == {"subscribe": False, "listChanged": False}
+        assert capabilities["resources"] == {"subscribe": True, "listChanged": False}
         assert capabilities["prompts"] == {"listChanged": False}
         assert capabilities["tools"] == {"listChanged": False}
         assert capabilities["completions"] == {}
-        assert server.call(1, "resources/subscribe", {"uri": "config://server"})["error"]["code"] == -32601
+        gone = "resources/subscribe" if revision == STATELESS else "subscriptions/listen"
+        assert server.call(1, gone, {"uri": "config://server", "notifications": {}})["error"]["code"] == -32601
 
 
 # --- config://server ---

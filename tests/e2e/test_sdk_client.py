@@ -10,16 +10,19 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.client.subscriptions import ResourceUpdated
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolResult,
     PromptReference,
     ResourceTemplateReference,
+    ResourceUpdatedNotification,
     TextContent,
     TextResourceContents,
 )
@@ -27,6 +30,9 @@ from mcp_types import (
 from support.claude import FakeClaude, fake_claude
 from support.server import claude_at, environment, eventually
 from support.sizes import later
+
+if TYPE_CHECKING:
+    from mcp.client.session import MessageHandlerFnT
 
 ODD = str(Path(__file__).with_name("odd_server.py"))
 
@@ -36,7 +42,11 @@ MODES = {"legacy": "2025-11-25", "auto": "2026-07-28", "2026-07-28": "2026-07-28
 
 @asynccontextmanager
 async def connected(
-    folder: Path, mode: str, *arguments: str, env: Mapping[str, str] | None = None
+    folder: Path,
+    mode: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    message_handler: MessageHandlerFnT | None = None,
 ) -> AsyncGenerator[Client]:
     """A client and its server, which leaves by itself and in time."""
     work = folder / "work"
@@ -48,7 +58,7 @@ async def connected(
         cwd=work,
     )
     with (folder / "stderr.log").open("w") as log:
-        async with Client(stdio_client(parameters, errlog=log), mode=mode) as client:
+        async with Client(stdio_client(parameters, errlog=log), mode=mode, message_handler=message_handler) as client:
             yield client
             started = time.monotonic()
         assert time.monotonic() - started < 1.8 + 0.4, "the client had to kill the server"
@@ -209,3 +219,55 @@ def test_who_wants_progress_gets_what_there_is(tmp_path: Path, mode: str) -> Non
             assert (text(result), len(told)) == ("x", 1)
 
     run(talk)
+
+
+async def say(client: Client, **more: str) -> str:
+    """Change a conversation, or begin one; its id."""
+    result = await client.call_tool("claude_conversation", {"message": "hello", **more})
+    assert result.structured_content is not None
+    return str(result.structured_content["conversation_id"])
+
+
+@pytest.mark.behaviour("resources.subscribe")
+@pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed:mcp.MCPDeprecationWarning")
+def test_who_subscribes_is_told(tmp_path: Path) -> None:
+    async def talk(claude: FakeClaude) -> None:
+        told: list[str] = []
+        heard = anyio.Event()
+
+        async def handle(message: object) -> None:
+            if isinstance(message, ResourceUpdatedNotification):
+                told.append(message.params.uri)
+                heard.set()
+
+        async with connected(tmp_path, "legacy", env=claude_at(claude.base_url), message_handler=handle) as client:
+            assert client.server_capabilities.resources is not None
+            assert client.server_capabilities.resources.subscribe
+            conversation = await say(client)
+            uri = f"conversation://{conversation}"
+            await client.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]
+            await say(client, conversation_id=conversation)
+            await heard.wait()
+            await client.unsubscribe_resource(uri)  # pyright: ignore[reportDeprecated]
+            assert set(told) == {uri}
+
+    with fake_claude() as claude:
+        run(lambda: talk(claude))
+
+
+@pytest.mark.behaviour("resources.listen", "resources.listen.end")
+@pytest.mark.parametrize("mode", ["auto", later("2026-07-28")])
+def test_who_listens_is_told_and_may_leave_before_the_server(tmp_path: Path, mode: str) -> None:
+    async def talk(claude: FakeClaude) -> None:
+        async with connected(tmp_path, mode, env=claude_at(claude.base_url)) as client:
+            conversation = await say(client)
+            uri = f"conversation://{conversation}"
+            async with client.listen(resource_subscriptions=[uri, "status://health"]) as stream:
+                assert stream.honored.resource_subscriptions == [uri]
+                await say(client, conversation_id=conversation)
+                assert await anext(aiter(stream)) == ResourceUpdated(uri)
+            async with client.listen(resource_subscriptions=[uri]) as stream:
+                assert text(await client.call_tool("echo", {"message": "on"})) == "on"
+
+    with fake_claude() as claude:
+        run(lambda: talk(claude))

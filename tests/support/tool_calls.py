@@ -24,6 +24,7 @@ class FakeClient:
     def __init__(self) -> None:
         self.told: list[tuple[str | int, float, float | None, str | None]] = []
         self.logged: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.updated: list[str] = []
 
     async def progress(
         self, token: str | int, progress: float, total: float | None = None, message: str | None = None
@@ -32,6 +33,10 @@ class FakeClient:
 
     def log(self, level: str, logger: str, data: Mapping[str, Any]) -> bool:
         self.logged.append((level, logger, data))
+        return True
+
+    def changed(self, uri: str) -> bool:
+        self.updated.append(uri)
         return True
 
     async def reads(self) -> None:

@@ -50,6 +50,7 @@ from tfo_mcp.infrastructure.persistence.conversations import SqlConversationRepo
 from tfo_mcp.infrastructure.persistence.locks import FileLocks
 from tfo_mcp.infrastructure.persistence.storage import Storage as Database
 from tfo_mcp.infrastructure.schemas import JsonSchemas
+from tfo_mcp.infrastructure.subscriptions import FollowedResources
 
 DEADLINE = 20.0
 NO_BUDGET = BudgetLimits()
@@ -263,7 +264,9 @@ class World(ToolBench):
         self.storage = storage or Storage()
         self.locks = locks or self.storage.folder / "locks"
         held = file_locks or FileLocks(self.locks)
-        self.desk = ConversationDesk(self.storage, held, self.publisher, cache_bytes=1_000_000)
+        self.desk = ConversationDesk(
+            self.storage, held, self.publisher, changes=FollowedResources(most=1), cache_bytes=1_000_000
+        )
         claude = claude or self.scripted
         read_only = [tool for tool in tools if tool.for_claude and tool.annotations.read_only]
         offered = ToolRegistry(read_only if allowed is None else allowed)

@@ -16,6 +16,7 @@ from tfo_mcp.application import attributes
 from tfo_mcp.application.commands import ConfirmInitialized
 from tfo_mcp.application.ports import (
     AttributeValue,
+    ChangeStream,
     Client,
     ClientLog,
     Span,
@@ -40,6 +41,7 @@ class RequestInfo:
         parent: the client's trace context, or that of the operation around this one.
         progress_token: the client's, where it wants progress.
         log_level: from where on it wants the records that this request logs (2026-07-28).
+        stream: what a request that listens to changes is answered on until it ends.
         span: what measures this request; set by the bus.
         nested: whether this is part of a request that is recorded already.
     """
@@ -54,6 +56,7 @@ class RequestInfo:
     parent: TraceContext | None = None
     progress_token: str | int | None = None
     log_level: LogLevel | None = None
+    stream: ChangeStream | None = None
     span: Span | None = None
     nested: bool = False
 

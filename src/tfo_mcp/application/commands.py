@@ -36,6 +36,27 @@ class SetLogLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribe:
+    """`resources/subscribe`: from now on the client is told when this resource changes."""
+
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """`resources/unsubscribe`."""
+
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """`subscriptions/listen`: until it ends, its stream is told when these resources change."""
+
+    uris: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CallTool:
     """`tools/call`, or a tool call by Claude. Gives a `ToolResult`."""
 

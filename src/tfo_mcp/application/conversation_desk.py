@@ -12,10 +12,16 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Seq
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from itertools import count
 
-from tfo_mcp.application.ports import ConversationLocks, ConversationRepository, EventPublisher, RecordedTurn
+from tfo_mcp.application.ports import (
+    Changes,
+    ConversationLocks,
+    ConversationRepository,
+    EventPublisher,
+    RecordedTurn,
+)
 from tfo_mcp.domain.conversation import Conversation
 from tfo_mcp.domain.errors import ConversationBusy, ConversationNotFound, StorageUnavailable
-from tfo_mcp.domain.identifiers import ConversationId, parse_conversation_id
+from tfo_mcp.domain.identifiers import CONVERSATION_URI, ConversationId, parse_conversation_id
 from tfo_mcp.domain.turn import PendingSend, Send
 
 _SHORTEST_WAIT = 0.005
@@ -72,11 +78,13 @@ class ConversationDesk:
         locks: ConversationLocks,
         publisher: EventPublisher,
         *,
+        changes: Changes,
         cache_bytes: int,
     ) -> None:
         self._conversations = conversations
         self._locks = locks
         self._publisher = publisher
+        self._changes = changes
         self._cache_bytes = cache_bytes
         self._kept: OrderedDict[ConversationId, Conversation] = OrderedDict()
         self._queues: dict[ConversationId, _Queue] = {}
@@ -225,7 +233,7 @@ class ConversationDesk:
             task.add_done_callback(self._withdrawing.discard)
 
     async def commit(self, conversation: Conversation) -> None:
-        """Store what is new, and publish what happened.
+        """Store what is new, publish what happened, and announce that the conversation has changed.
 
         Raises:
             ConversationBusy: somebody else appended meanwhile, in spite of the lock.
@@ -237,6 +245,7 @@ class ConversationDesk:
         finally:
             if conversation.fence > fence:  # a save that is cancelled may have gone through
                 self._publisher.publish(events)
+                self._changes.announce(f"{CONVERSATION_URI}{conversation.id}", conversation.principal)
 
     async def settle(self, conversation: Conversation) -> None:
         """Commit how something ended badly; a commit that fails must not hide why.

@@ -18,7 +18,10 @@ from tfo_mcp.application.commands import (
     CloseSession,
     ConfirmInitialized,
     InitializeSession,
+    Listen,
     SetLogLevel,
+    Subscribe,
+    Unsubscribe,
 )
 from tfo_mcp.application.health import Health
 from tfo_mcp.application.log_handler import LogHandler
@@ -38,6 +41,7 @@ from tfo_mcp.application.queries import (
     ping,
 )
 from tfo_mcp.application.session_handler import SessionHandler
+from tfo_mcp.application.subscription_handler import SubscriptionHandler
 from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.bootstrap.claude import make_claude
 from tfo_mcp.bootstrap.conversations import Conversations
@@ -58,6 +62,7 @@ from tfo_mcp.infrastructure.persistence.migrations import AUDIT
 from tfo_mcp.infrastructure.persistence.sessions import SqlSessionRepository
 from tfo_mcp.infrastructure.persistence.storage import Storage
 from tfo_mcp.infrastructure.schemas import JsonSchemas
+from tfo_mcp.infrastructure.subscriptions import FollowedResources
 from tfo_mcp.infrastructure.telemetry.client import make_telemetry
 from tfo_mcp.infrastructure.telemetry.options import telemetry_options
 from tfo_mcp.infrastructure.tools.file_resources import file_template
@@ -119,6 +124,7 @@ class Server:
             _logger.warning("%s", warning)
 
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
+        followed = FollowedResources(most=settings.mcp.max_subscriptions)
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
         self._audit_storage = Storage(settings.storage.audit, AUDIT)
@@ -170,12 +176,14 @@ class Server:
             self._toolbox.for_claude(tools),
             tool_handler,
             publisher=publisher,
+            changes=followed,
             telemetry=self._telemetry,
         )
         self._retention = conversations.retention
         page_size, timeout = settings.mcp.page_size, settings.mcp.tool_timeout
         tool_queries = ToolQueries(tools, page_size=page_size)
         resource_queries = ResourceQueries(resources, page_size=page_size, timeout=timeout)
+        subscriptions = SubscriptionHandler(resources, resource_queries.read, followed)
         prompt_queries = PromptQueries(prompts, page_size=page_size)
         log = FollowedLog(settings)
         bus = Bus(
@@ -191,6 +199,9 @@ class Server:
                 ListResources: Endpoint(resource_queries.list_resources),
                 ListResourceTemplates: Endpoint(resource_queries.list_templates),
                 ReadResource: Endpoint(resource_queries.read),
+                Subscribe: Endpoint(subscriptions.subscribe),
+                Unsubscribe: Endpoint(subscriptions.unsubscribe),
+                Listen: Endpoint(subscriptions.listen),
                 ListPrompts: Endpoint(prompt_queries.list_prompts),
                 GetPrompt: Endpoint(prompt_queries.get_prompt),
                 Complete: Endpoint(CompletionQueries(prompts, resources, timeout=timeout).complete),
@@ -298,6 +309,7 @@ def _features(settings: Settings) -> set[Feature]:
         "resources": settings.mcp.enable_resources,
         "prompts": settings.mcp.enable_prompts,
         "logging": settings.mcp.enable_logging,
+        "subscriptions": settings.mcp.enable_resources and settings.mcp.max_subscriptions > 0,
     }
     return {feature for feature, is_on in enabled.items() if is_on}
 

@@ -11,7 +11,7 @@ from tfo_mcp.application.context_window import ContextWindow
 from tfo_mcp.application.conversation_desk import ConversationDesk
 from tfo_mcp.application.conversation_handler import ConversationHandler, SendDefaults
 from tfo_mcp.application.conversation_queries import ConversationQueries, GetConversation, ListConversations
-from tfo_mcp.application.ports import ClaudeService, ConversationCatalog, EventPublisher, Telemetry
+from tfo_mcp.application.ports import Changes, ClaudeService, ConversationCatalog, EventPublisher, Telemetry
 from tfo_mcp.application.record_handler import RecordHandler
 from tfo_mcp.application.structured import OutputSchemas
 from tfo_mcp.application.tool_handler import ToolHandler
@@ -36,7 +36,7 @@ class Conversations:
         retention: to be run behind the first answer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it is composed of
         self,
         settings: Settings,
         storage: Storage,
@@ -46,12 +46,15 @@ class Conversations:
         tool_handler: ToolHandler,
         *,
         publisher: EventPublisher,
+        changes: Changes,
         telemetry: Telemetry,
     ) -> None:
         claude_settings = settings.claude
         repository = SqlConversationRepository(storage)
         locks = FileLocks(settings.storage.locks)
-        desk = ConversationDesk(repository, locks, publisher, cache_bytes=claude_settings.history_cache_bytes)
+        desk = ConversationDesk(
+            repository, locks, publisher, changes=changes, cache_bytes=claude_settings.history_cache_bytes
+        )
         budget = claude_settings.budget
         window = ContextWindow(claude, claude_settings.compact_at)
         turn_tools = TurnTools(tools, tool_handler, desk, window)

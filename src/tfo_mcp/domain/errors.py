@@ -5,11 +5,13 @@ DomainError
 ├── InvalidRequest                 the message is not allowed now
 │   ├── SessionNotInitialized
 │   ├── SessionAlreadyInitialized
-│   └── DuplicateRequestId
+│   ├── DuplicateRequestId
+│   └── TooManySubscriptions
 ├── SessionClosing                 the server is on its way out
 ├── InvalidParams                  the message's content cannot be right
 │   ├── UnknownTool
 │   ├── UnknownResource
+│   ├── NotSubscribable            it may change, and nobody would be told
 │   ├── UnknownPrompt
 │   ├── InvalidPromptArgument      missing, unknown, or not what it may be
 │   ├── UnknownReference           nothing can be completed there
@@ -80,6 +82,13 @@ class DuplicateRequestId(InvalidRequest):
         super().__init__(f"a request with id {request_id!r} is already in flight")
 
 
+class TooManySubscriptions(InvalidRequest):
+    """The client would follow more than `most` resources at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"too many subscriptions: at most {most} at a time")
+
+
 class SessionClosing(DomainError):
     """A request came while the session closes."""
 
@@ -107,6 +116,18 @@ class UnknownResource(InvalidParams):
 
     def __init__(self, uri: str) -> None:
         super().__init__(f"unknown resource: {uri[:200]!r}")
+        self.uri = uri
+
+
+class NotSubscribable(InvalidParams):
+    """The resource with this URI can be read, but its changes are not announced.
+
+    Attributes:
+        uri: which.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"changes of {uri[:200]!r} are not announced: read it when you need it")
         self.uri = uri
 
 

@@ -12,6 +12,9 @@ ConversationId = NewType("ConversationId", str)
 LOCAL_PRINCIPAL = "local"
 """Who acts on stdio: the person who started the process (DESIGN decision 8b)."""
 
+CONVERSATION_URI = "conversation://"
+"""What the URI of each conversation begins with; its identifier follows."""
+
 _CONVERSATION_ID = re.compile(r"conv_[0-9a-f]{32}")
 
 

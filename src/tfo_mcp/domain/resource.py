@@ -41,6 +41,7 @@ class Resource:
 
     Attributes:
         reads_telemetry: whether it shows what was recorded, so that to read it is in no summary of that.
+        subscribable: whether each of its changes is announced (port `Changes`); so too where it never changes.
     """
 
     uri: str
@@ -50,6 +51,7 @@ class Resource:
     mime_type: str
     read: Read
     reads_telemetry: bool = False
+    subscribable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class ResourceTemplate:
         recent: the newest of them, so many at most, behind the one with a certain URI, which raises `UnknownResource`
             where it can be none of them; None: they are not listed.
         reads_telemetry: as of `Resource`.
+        subscribable: as a resource's, of each of them.
     """
 
     uri_template: str
@@ -74,6 +77,7 @@ class ResourceTemplate:
     mime_type: str | None = None
     recent: Callable[[Reader, int, str | None], Awaitable[Sequence[Resource]]] | None = None
     reads_telemetry: bool = False
+    subscribable: bool = False
 
     @property
     def prefix(self) -> str:

@@ -111,6 +111,8 @@ class Connection:
         self._in_flight: dict[RequestId, _InFlight] = {}
         self._running: set[asyncio.Task[None]] = set()
         """The tasks of those, and of cancelled ones that have not ended yet."""
+        self._kept_open: dict[asyncio.Task[Any] | None, Callable[[], None]] = {}
+        """Of those, the ones that end when client or server want it, and how the server ends them."""
         self._draining: asyncio.Task[Any] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
@@ -123,7 +125,7 @@ class Connection:
     @property
     def full(self) -> bool:
         """Whether no more lines should be given for now."""
-        return len(self._running) >= self._max_in_flight
+        return len(self._running) - len(self._kept_open) >= self._max_in_flight
 
     def receive(self, line: bytes | bytearray) -> None:
         """Take one line of input."""
@@ -160,6 +162,15 @@ class Connection:
         self._running.add(entry.task)
         entry.task.add_done_callback(partial(self._forget, request_id, entry))
 
+    def keep_open(self, end: Callable[[], None]) -> None:
+        """The request that asks stays open, in nobody's way, until it is cancelled or `end` is called at the end."""
+        self._kept_open[asyncio.current_task()] = end
+        self._note_answer()  # its own comes with its end
+        if self.ends_since is not None:
+            asyncio.get_running_loop().call_soon(end)
+        if self._wire is not None:
+            self._wire.resume()
+
     def run_unanswered(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what a notification asks for."""
         task = asyncio.get_running_loop().create_task(work)
@@ -186,6 +197,7 @@ class Connection:
     def _forget(self, request_id: RequestId, entry: _InFlight, task: asyncio.Task[None]) -> None:
         """A request's task is done, one way or the other."""
         self._running.discard(task)
+        self._kept_open.pop(task, None)
         if self._in_flight.get(request_id) is entry:
             del self._in_flight[request_id]
         if not task.cancelled() and (fault := task.exception()) is not None:
@@ -212,7 +224,11 @@ class Connection:
         if self._wire is None:
             return
         self._wire.write(self._encode(message))
-        if self._on_first_answer is not None and "id" in message:
+        if "id" in message:
+            self._note_answer()
+
+    def _note_answer(self) -> None:
+        if self._on_first_answer is not None:
             hook, self._on_first_answer = self._on_first_answer, None
             hook()
 
@@ -245,6 +261,18 @@ class Connection:
         self._send({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
         return True
 
+    def changed(self, uri: str) -> bool:
+        """Send `notifications/resources/updated`, unless the client does not read; whether it was sent."""
+        if not self.is_read:
+            return False
+        self._send({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}})
+        return True
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the client keeps up."""
+        return self._wire is None or self._wire.is_read
+
     async def reads(self) -> None:
         """Wait while the client does not read."""
         if self._wire is not None:
@@ -254,6 +282,8 @@ class Connection:
         """Let the other requests in flight end within `answer_time`; answer what is left with -32000 and cut it."""
         me = self._draining = asyncio.current_task()
         self.ends_since = self.ends_since or asyncio.get_running_loop().time()
+        for end in list(self._kept_open.values()):
+            end()
         if others := self._running - {me}:
             await asyncio.wait(others, timeout=self._answer_time * (1 - _CLEANUP_SHARE))
         code, message, data = error_of(SessionClosing())

@@ -14,13 +14,11 @@ from tfo_mcp.domain.catalog import ConversationSummary
 from tfo_mcp.domain.completion import MOST_VALUES, Completion, first_of
 from tfo_mcp.domain.errors import UnknownResource
 from tfo_mcp.domain.health import HealthReport, moment
-from tfo_mcp.domain.identifiers import parse_conversation_id
+from tfo_mcp.domain.identifiers import CONVERSATION_URI, parse_conversation_id
 from tfo_mcp.domain.resource import Content, Reader, Resource, ResourceTemplate
 from tfo_mcp.domain.session import Session
 
 JSON: Final = "application/json"
-
-_CONVERSATION: Final = "conversation://"
 
 
 def server_resources(
@@ -47,6 +45,7 @@ def server_resources(
             description="The settings in force and the file that they come from; secrets are masked.",
             mime_type=JSON,
             read=read_configuration,
+            subscribable=True,  # it stays as it is for as long as the server runs
         ),
         Resource(
             uri="status://health",
@@ -83,7 +82,7 @@ class ConversationResources:
     def template(self) -> ResourceTemplate:
         """The template, which lists the newest ones."""
         return ResourceTemplate(
-            uri_template=f"{_CONVERSATION}{{id}}",
+            uri_template=f"{CONVERSATION_URI}{{id}}",
             name="conversation",
             title="Conversation with Claude",
             description="A conversation of claude_conversation: its state, messages, tool calls and tokens.",
@@ -91,10 +90,11 @@ class ConversationResources:
             read=self._read,
             complete=self._complete,
             recent=self._recent,
+            subscribable=True,  # `ConversationDesk` announces each commit
         )
 
     async def _read(self, uri: str, reader: Reader) -> Content:
-        parsed = parse_conversation_id(uri.removeprefix(_CONVERSATION))
+        parsed = parse_conversation_id(uri.removeprefix(CONVERSATION_URI))
         excerpt = None
         if parsed is not None:
             excerpt = await excerpt_of_end(self._catalog, parsed, reader.principal, room=self._max_bytes)
@@ -107,14 +107,14 @@ class ConversationResources:
         return first_of([summary.id for summary in found])
 
     async def _recent(self, reader: Reader, limit: int, after: str | None) -> Sequence[Resource]:
-        last = None if after is None else parse_conversation_id(after.removeprefix(_CONVERSATION))
-        if after is not None and (last is None or not after.startswith(_CONVERSATION)):
+        last = None if after is None else parse_conversation_id(after.removeprefix(CONVERSATION_URI))
+        if after is not None and (last is None or not after.startswith(CONVERSATION_URI)):
             raise UnknownResource(after)
         return list(map(self._listed, await self._catalog.newest(reader.principal, limit, after=last)))
 
     def _listed(self, summary: ConversationSummary) -> Resource:
         return Resource(
-            uri=f"{_CONVERSATION}{summary.id}",
+            uri=f"{CONVERSATION_URI}{summary.id}",
             name=summary.id,
             title=summary.title or f"Conversation of {moment(summary.created_at)}",
             description=f"With {summary.model}, {summary.state.value}, last changed {moment(summary.updated_at)}.",

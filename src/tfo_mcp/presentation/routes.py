@@ -6,7 +6,16 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from tfo_mcp.application.commands import CallTool, CloseSession, ConfirmInitialized, InitializeSession, SetLogLevel
+from tfo_mcp.application.commands import (
+    CallTool,
+    CloseSession,
+    ConfirmInitialized,
+    InitializeSession,
+    Listen,
+    SetLogLevel,
+    Subscribe,
+    Unsubscribe,
+)
 from tfo_mcp.application.queries import (
     Complete,
     GetPrompt,
@@ -19,8 +28,8 @@ from tfo_mcp.application.queries import (
 )
 from tfo_mcp.presentation import wire
 
-Feature = Literal["tools", "resources", "prompts", "logging"]
-"""What a setting `mcp.enable_…` switches off."""
+Feature = Literal["tools", "resources", "prompts", "logging", "subscriptions"]
+"""What a setting switches off: `mcp.enable_…`, or `mcp.max_subscriptions` at 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,11 @@ ROUTES: Final[Mapping[str, Route]] = {
         lambda p: ListResourceTemplates(p.get("cursor")), wire.template_list, ("resources",)
     ),
     "resources/read": Route(lambda p: ReadResource(p["uri"]), wire.resource_contents, ("resources",)),
+    "resources/subscribe": Route(lambda p: Subscribe(p["uri"]), features=("subscriptions",)),
+    "resources/unsubscribe": Route(lambda p: Unsubscribe(p["uri"]), features=("subscriptions",)),
+    "subscriptions/listen": Route(
+        lambda p: Listen(tuple(p["notifications"].get("resourceSubscriptions") or ())), features=("subscriptions",)
+    ),
     "prompts/list": Route(lambda p: ListPrompts(p.get("cursor")), wire.prompt_list, ("prompts",)),
     "prompts/get": Route(lambda p: GetPrompt(p["name"], p.get("arguments") or {}), wire.prompt_result, ("prompts",)),
     "completion/complete": Route(_complete, wire.completion_result, ("resources", "prompts")),

@@ -9,7 +9,7 @@ The only module that imports `mcp`, `mcp_types` or pydantic, and that knows a pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -24,6 +24,7 @@ from mcp.server.connection import Connection as SdkConnection
 from mcp.server.connection import NotifyOnlyOutbound
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.subscriptions import ListenHandler, ResourceUpdated, ServerEvent
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data, progress_token_from_params
@@ -57,6 +58,9 @@ _CONSTRUCTOR_NAMES: Final = {
     "resources/list": "on_list_resources",
     "resources/templates/list": "on_list_resource_templates",
     "resources/read": "on_read_resource",
+    "resources/subscribe": "on_subscribe_resource",
+    "resources/unsubscribe": "on_unsubscribe_resource",
+    "subscriptions/listen": "on_subscriptions_listen",
     "prompts/list": "on_list_prompts",
     "prompts/get": "on_get_prompt",
     "completion/complete": "on_completion",
@@ -102,7 +106,11 @@ class SdkDoor:
         self._telemetry = telemetry
         self._report = report
         self._routes = routes
-        handlers = {method: partial(self._handle, route) for method, route in routes.items() if method not in _BUILT_IN}
+        handlers: dict[str, Any] = {
+            method: partial(self._listen if method == "subscriptions/listen" else self._handle, route)
+            for method, route in routes.items()
+            if method not in _BUILT_IN
+        }
         known: dict[str, Any] = {
             _CONSTRUCTOR_NAMES[method]: handlers[method] for method in handlers if method in _CONSTRUCTOR_NAMES
         }
@@ -202,9 +210,17 @@ class SdkDoor:
             result["resultType"] = "complete"  # the kernel demands it before it would add it
         return result
 
-    async def _dispatch(self, route: Route, ctx: _Context) -> Any:  # noqa: ANN401  # each message has a result type of its own
+    async def _listen(
+        self, route: Route, ctx: _Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.Result:
+        stream = _Stream(ctx, params)
+        await self._dispatch(route, ctx, stream)
+        return stream.result
+
+    async def _dispatch(self, route: Route, ctx: _Context, stream: _Stream | None = None) -> Any:  # noqa: ANN401  # each message has a result type of its own
         call = ctx.lifespan_context
         info = _request_info(ctx)
+        info.stream = stream
         try:
             if call.connection.era == "stateless" and info.session.state is SessionState.CREATED:
                 await self._bus.dispatch(_first_stateless(ctx), replace(info, nested=True))
@@ -235,6 +251,9 @@ class SdkDoor:
         result = await call_next(ctx)
         if ctx.method == "server/discover" and ctx.request_id is not None:
             await self._dispatch(self._routes[ctx.method], ctx)
+            for offered in cast("dict[str, Any]", result)["capabilities"].values():
+                if "listChanged" in offered:  # the kernel takes it to follow from `subscriptions/listen`
+                    offered["listChanged"] = False
         return result
 
     async def _notified(self, message: Callable[[Mapping[str, Any]], object], ctx: _Context, _params: object) -> None:
@@ -284,6 +303,45 @@ class _Call:
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         if self.progress_token is not None:
             await self.connection.progress(self.progress_token, progress, total, message)
+
+
+class _Stream:
+    """One `subscriptions/listen`, served by the SDK's handler: the port `ChangeStream`.
+
+    To the handler it is a `SubscriptionBus` of its own: who is told how often is decided before.
+    """
+
+    result: types.SubscriptionsListenResult
+    """Once it has ended."""
+
+    def __init__(self, ctx: _Context, params: types.SubscriptionsListenRequestParams) -> None:
+        self._ctx = ctx
+        self._params = params
+        self._connection = ctx.lifespan_context.connection
+        self._deliver: Callable[[ServerEvent], None] = lambda _: None
+
+    async def serve(self, uris: Sequence[str]) -> None:
+        """Acknowledge these resources and nothing else of what was asked for, then tell of their changes."""
+        only = types.SubscriptionFilter(resource_subscriptions=list(uris))
+        handler = ListenHandler(self, max_subscriptions=1)
+        self._connection.keep_open(handler.close)
+        self.result = await handler(self._ctx, self._params.model_copy(update={"notifications": only}))
+
+    def changed(self, uri: str) -> bool:
+        if not self._connection.is_read:
+            return False
+        self._deliver(ResourceUpdated(uri))
+        return True
+
+    async def reads(self) -> None:
+        await self._connection.reads()
+
+    async def publish(self, event: ServerEvent) -> None:
+        self._deliver(event)
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        self._deliver = listener
+        return lambda: None
 
 
 _SHOWN: Final = 3

@@ -44,7 +44,7 @@ def error_code(error: errors.DomainError) -> int:
 def error_of(error: errors.DomainError) -> tuple[int, str, object]:
     """`error` as JSON-RPC's (code, message, data); data is None where there is none."""
     code = error_code(error)
-    if isinstance(error, errors.UnknownResource | errors.ResourceUnavailable):
+    if isinstance(error, errors.UnknownResource | errors.NotSubscribable | errors.ResourceUnavailable):
         return code, str(error), {"uri": error.uri}
     if code == INTERNAL_ERROR:
         error_id = error.error_id if isinstance(error, errors.InternalError) else None

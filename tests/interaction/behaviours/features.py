@@ -59,13 +59,42 @@ OFFERS: Sequence[Behaviour] = (
         "resources.list.changed",
         "MCP 2025-11-25 server/resources",
         "A change of the resources is notified.",
-        gap=_OPTIONAL + "what is listed does not change while the server runs",
+        gap=_OPTIONAL + "not announced: other processes change what is listed too",
     ),
     Behaviour(
         "resources.subscribe",
         "MCP 2025-11-25 server/resources",
-        "A client may subscribe to changes of a resource.",
-        gap=_OPTIONAL + "not announced, and so -32601",
+        "Who has subscribed to a resource is told when it changes, until he unsubscribes.",
+    ),
+    Behaviour(
+        "resources.subscribe.refused",
+        "MCP 2025-11-25 server/resources; docs/reference/resources-and-prompts.md",
+        "What is not there, or changes without anybody knowing, cannot be subscribed to: -32602, naming its URI.",
+    ),
+    Behaviour(
+        "resources.subscribe.limit",
+        "docs/reference/settings.md",
+        "A client that follows as many resources as it may is refused another one by -32600.",
+    ),
+    Behaviour(
+        "resources.subscribe.bounded",
+        "docs/reference/resources-and-prompts.md",
+        "Of a resource's changes one a second is told at most, the last always; to who does not read, all are one.",
+    ),
+    Behaviour(
+        "resources.listen",
+        "MCP 2026-07-28 basic/utilities/subscriptions; SEP-2575",
+        "`subscriptions/listen` first says what it will tell of; all that comes bears its id, until it is cancelled.",
+    ),
+    Behaviour(
+        "resources.listen.open",
+        "docs/reference/resources-and-prompts.md",
+        "A stream that is open is in no other request's way, and is recorded once, when it ends.",
+    ),
+    Behaviour(
+        "resources.listen.end",
+        "MCP 2026-07-28 basic/utilities/subscriptions; SEP-2575",
+        "When the server ends, each open stream gets its result at once.",
     ),
     Behaviour(
         "prompts.list",

@@ -21,10 +21,14 @@ from tfo_mcp.application.ports.records import (
     SessionRepository,
 )
 from tfo_mcp.application.ports.server import (
+    Changes,
+    ChangeStream,
     Client,
     ClientLog,
     HealthSource,
+    Listener,
     SchemaCompiler,
+    Subscriptions,
 )
 from tfo_mcp.application.ports.telemetry import (
     AttributeValue,
@@ -42,6 +46,8 @@ __all__ = [
     "AttributeValue",
     "AuditTrail",
     "Carried",
+    "ChangeStream",
+    "Changes",
     "ClaudeRequest",
     "ClaudeResponse",
     "ClaudeService",
@@ -54,6 +60,7 @@ __all__ = [
     "EventPublisher",
     "HealthSource",
     "Intent",
+    "Listener",
     "ModelInfo",
     "RecordedTurn",
     "Recordings",
@@ -61,6 +68,7 @@ __all__ = [
     "SessionRepository",
     "Span",
     "SpanKind",
+    "Subscriptions",
     "Telemetry",
     "TraceContext",
     "current_operation",

@@ -1,9 +1,9 @@
-"""The parts of the server around the core: its health, its schemas, its clients and its log."""
+"""The parts of the server around the core: its health, its schemas, its clients, its log and what they follow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
 from tfo_mcp.domain.health import ComponentHealth
@@ -30,7 +30,27 @@ class SchemaCompiler(Protocol):
         ...
 
 
-class Client(Protocol):
+class Listener(Protocol):
+    """Who is told of changes: a client, or one stream to it."""
+
+    def changed(self, uri: str) -> bool:
+        """Say that the resource at `uri` has changed, unless the client does not read; whether it was said."""
+        ...
+
+    async def reads(self) -> None:
+        """Wait while the client does not read."""
+        ...
+
+
+class ChangeStream(Listener, Protocol):
+    """What a client listens to by one request."""
+
+    async def serve(self, uris: Sequence[str]) -> None:
+        """Say that these resources are listened to, then what `changed` is told, until client or server end it."""
+        ...
+
+
+class Client(Listener, Protocol):
     """The client at the other end of a connection, as handlers see it."""
 
     async def progress(
@@ -41,10 +61,6 @@ class Client(Protocol):
 
     def log(self, level: str, logger: str, data: Mapping[str, Any]) -> bool:
         """Send `notifications/message`, `data` in JSON types, unless the client does not read; whether it was sent."""
-        ...
-
-    async def reads(self) -> None:
-        """Wait while the client does not read."""
         ...
 
     async def drain(self) -> None:
@@ -61,4 +77,41 @@ class ClientLog(Protocol):
 
     def following(self, client: Client, level: LogLevel) -> AbstractAsyncContextManager[None]:
         """Send `client` the records of `level` and above that what runs inside logs; all before this ends."""
+        ...
+
+
+class Changes(Protocol):
+    """Where whatever changes a resource says so."""
+
+    def announce(self, uri: str, principal: str | None = None) -> None:
+        """The resource at `uri` has changed, for everybody or for one `principal`.
+
+        From any thread, after the change can be read. Costs next to nothing while nobody follows it, and never waits.
+        """
+        ...
+
+
+class Subscriptions(Protocol):
+    """Who follows which resources; clients that do not read are never waited for."""
+
+    def subscribe(self, client: Client, uri: str, principal: str) -> None:
+        """Tell `client` from now on when the resource changes.
+
+        Raises:
+            TooManySubscriptions: the client has no room for another one.
+        """
+        ...
+
+    def unsubscribe(self, client: Client, uri: str) -> bool:
+        """Tell `client` no more; whether it was told until now."""
+        ...
+
+    def listening(
+        self, client: Client, listener: Listener, uris: Collection[str], principal: str
+    ) -> AbstractContextManager[None]:
+        """Tell `listener`, a stream to `client`, what changes inside.
+
+        Raises:
+            TooManySubscriptions: the client has no room for so many.
+        """
         ...

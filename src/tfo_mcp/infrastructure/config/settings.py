@@ -215,6 +215,10 @@ class McpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     max_requests_in_flight: Annotated[
         int, Meta(ge=1, le=100_000, description="Requests of one client at work at once; the next is not read.")
     ] = 256
+    max_subscriptions: Annotated[
+        int,
+        Meta(ge=0, le=100_000, description="Resources that one client follows at once, at most; 0: none can be."),
+    ] = 256
     write_buffer: Annotated[
         int,
         Meta(ge=_KIB, le=_GIB, description="Bytes a client may leave unread before the server stops reading."),
