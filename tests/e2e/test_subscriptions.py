@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.claude import FakeClaude, fake_claude
-from support.otlp import DEADLINE, receiving
+from support.otlp import DEADLINE, free_port, receiving
 from support.server import ENVELOPE, REVISIONS, STATELESS, Answer, Server, claude_at, eventually, serving
 from support.sizes import later
 
@@ -338,3 +338,38 @@ def test_a_stream_needs_its_envelope_as_every_request_does(tmp_path: Path) -> No
         server.begin(STATELESS)
         meta = {name: value for name, value in ENVELOPE.items() if not name.endswith("Capabilities")}
         assert code_of(server.call(1, "subscriptions/listen", {"notifications": {}, "_meta": meta})) == -32602
+
+
+# --- telemetry ---
+
+
+@pytest.mark.behaviour("resources.subscribe", "telemetry.subscribed")
+@pytest.mark.parametrize("revision", BOTH)
+def test_who_follows_what_is_recorded_is_told_and_not_of_his_own_reading(tmp_path: Path, revision: str) -> None:
+    summary, errors, health = "telemetry://tools/summary", "telemetry://errors/recent", "telemetry://health"
+    with serving_at(tmp_path, revision) as (server, _):
+        server.call_tool("before", "echo", {"message": "hello"})
+        server.call_tool("settled", "telemetry_summary")
+        follow(server, summary, errors, health)
+        for uri in (summary, errors, health):
+            server.call(uri, "resources/read", {"uri": uri})
+        server.call_tool("settled again", "telemetry_summary")
+        assert told(server) == []
+
+        server.call_tool("works", "echo", {"message": "hello"})
+        server.wait_for(is_told(summary))
+        assert told(server) == [summary]
+        server.call_tool("fails", "echo", {})
+        server.wait_for(is_told(errors))
+
+
+@pytest.mark.behaviour("resources.subscribe", "telemetry.subscribed")
+@pytest.mark.parametrize("revision", BOTH)
+def test_who_follows_the_health_of_telemetry_is_told_when_the_collector_fails(tmp_path: Path, revision: str) -> None:
+    nobody = {"TELEMETRYFLOW_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    with serving_at(tmp_path, revision, env=nobody) as (server, _):
+        follow(server, "telemetry://health")
+        server.call_tool("recorded", "echo", {"message": "hello"})
+        server.wait_for(is_told("telemetry://health"))
+        (content,) = server.call("health", "resources/read", {"uri": "telemetry://health"})["result"]["contents"]
+        assert json.loads(content["text"])["status"] == "degraded"

@@ -45,7 +45,7 @@ from tfo_mcp.application.subscription_handler import SubscriptionHandler
 from tfo_mcp.application.tool_handler import ToolHandler, ToolLimits
 from tfo_mcp.bootstrap.claude import make_claude
 from tfo_mcp.bootstrap.conversations import Conversations
-from tfo_mcp.bootstrap.telemetry import Recorded
+from tfo_mcp.bootstrap.telemetry import Announcer, Recorded
 from tfo_mcp.bootstrap.tools import Toolbox
 from tfo_mcp.domain import events
 from tfo_mcp.domain.errors import StorageUnavailable
@@ -125,6 +125,7 @@ class Server:
 
         publisher = InProcessPublisher(dict.fromkeys(_EVENTS, (log_event,)))
         followed = FollowedResources(most=settings.mcp.max_subscriptions)
+        self._telemetry.tell(Announcer(followed))
         self._storage = Storage(settings.storage.database)
         self._sessions = SqlSessionRepository(self._storage)
         self._audit_storage = Storage(settings.storage.audit, AUDIT)

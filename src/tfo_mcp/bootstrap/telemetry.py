@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
+from tfo_mcp.application.attributes import READS_TELEMETRY
 from tfo_mcp.application.bus import Endpoint
+from tfo_mcp.application.ports import Changes
 from tfo_mcp.application.telemetry_queries import (
     ExplainFailure,
     FindSlowCalls,
@@ -16,14 +18,22 @@ from tfo_mcp.application.telemetry_queries import (
 )
 from tfo_mcp.domain.health import HealthReport
 from tfo_mcp.domain.prompt import Prompt
+from tfo_mcp.domain.recorded import FAILURES
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.tool import Tool
 from tfo_mcp.infrastructure.config import Settings
 from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits
 from tfo_mcp.infrastructure.telemetry.reader import RecorderReader
+from tfo_mcp.infrastructure.telemetry.records import Item, Record
 from tfo_mcp.infrastructure.tools.telemetry import telemetry_tools
 from tfo_mcp.presentation.prompts import TELEMETRY_PROMPTS
-from tfo_mcp.presentation.telemetry_resources import TelemetryResources
+from tfo_mcp.presentation.telemetry_resources import (
+    HEALTH,
+    RECENT_ERRORS,
+    TOOLS_SUMMARY,
+    TelemetryResources,
+    trace_uri,
+)
 
 
 def records_itself(settings: Settings) -> bool:
@@ -40,6 +50,36 @@ def make_reader(settings: Settings, settle: Callable[[float], object] = lambda _
 def tools_over_recordings(settings: Settings) -> Sequence[Tool]:
     """None where there is no recorder to ask."""
     return telemetry_tools(max_page_bytes=settings.tools.max_page_bytes) if records_itself(settings) else ()
+
+
+class Announcer:
+    """Announces to who follows them the resources that what was written changes.
+
+    What only reads telemetry changes none: a client that reads what was announced would be told again.
+    """
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+
+    def recorded(self, items: Sequence[Item]) -> None:
+        """Implements `RecordingListener`."""
+        changed = {change for item in items if isinstance(item, Record) for change in _changes_of(item)}
+        for uri, principal in changed:
+            self._changes.announce(uri, principal)
+
+    def health_changed(self) -> None:
+        """Implements `RecordingListener`."""
+        self._changes.announce(HEALTH)
+
+
+def _changes_of(record: Record) -> Iterator[tuple[str, str]]:
+    if record.context is None or READS_TELEMETRY in record.attributes:
+        return
+    yield trace_uri(record.context.trace_id), record.principal
+    if record.kind == "tool":
+        yield TOOLS_SUMMARY, record.principal
+    if record.outcome in FAILURES:
+        yield RECENT_ERRORS, record.principal
 
 
 class Recorded:

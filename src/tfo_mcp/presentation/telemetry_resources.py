@@ -33,6 +33,11 @@ _MOST_SPANS: Final = 500
 """Of one trace."""
 
 
+def trace_uri(trace_id: int) -> str:
+    """Of the trace with this id."""
+    return f"{_TRACES}{trace_id:032x}"
+
+
 class TelemetryResources:
     """Reads the recorder anew at every call.
 
@@ -63,6 +68,7 @@ class TelemetryResources:
                 mime_type=JSON,
                 read=self._read_summary,
                 reads_telemetry=True,
+                subscribable=True,
             ),
             Resource(
                 uri=RECENT_ERRORS,
@@ -72,6 +78,7 @@ class TelemetryResources:
                 mime_type=JSON,
                 read=self._read_errors,
                 reads_telemetry=True,
+                subscribable=True,
             ),
             Resource(
                 uri=HEALTH,
@@ -81,6 +88,7 @@ class TelemetryResources:
                 mime_type=JSON,
                 read=self._read_health,
                 reads_telemetry=True,
+                subscribable=True,
             ),
         ]
 
@@ -95,6 +103,7 @@ class TelemetryResources:
             read=self._read_trace,
             complete=self._complete,
             reads_telemetry=True,
+            subscribable=True,
         )
 
     async def _read_summary(self, uri: str, reader: Reader) -> Content:  # noqa: ARG002  # it is one

@@ -161,6 +161,11 @@ TELEMETRY: Sequence[Behaviour] = (
         "A prompt leads a model through the tools that tell what is wrong with the server.",
     ),
     Behaviour(
+        "telemetry.subscribed",
+        "docs/reference/resources-and-prompts.md",
+        "Who follows a telemetry resource is told when calls change it, and not because he reads it.",
+    ),
+    Behaviour(
         "telemetry.recorder-damaged",
         "docs/how-to/back-up-and-restore.md",
         "A recorder that is damaged or gone is replaced, that is said, and the service goes on.",

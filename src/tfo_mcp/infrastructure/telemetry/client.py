@@ -26,7 +26,7 @@ from tfo_mcp.infrastructure.telemetry.log_handler import LogHandler
 from tfo_mcp.infrastructure.telemetry.minutes import Minutes
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
-from tfo_mcp.infrastructure.telemetry.records import Record
+from tfo_mcp.infrastructure.telemetry.records import Record, RecordingListener
 from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.span import NullSpan, RecordingSpan
 
@@ -91,6 +91,7 @@ class MCPTelemetryClient:
         self._ring = Ring(self._aggregate, self._minutes, options.ring_capacity, exports_logs=options.logs)
         self._log_handler: LogHandler | None = None
         self._pipeline: Pipeline | None = None
+        self._listener: RecordingListener | None = None
         self._provider: TracerProvider | None = None
         self._lock = threading.Lock()
         self._edge = threading.Lock()
@@ -181,6 +182,10 @@ class MCPTelemetryClient:
             self._log_handler = LogHandler(self._ring.record)
             logging.root.addHandler(self._log_handler)
 
+    def tell(self, listener: RecordingListener) -> None:
+        """Tell `listener` from the start on what was written, and what is wrong."""
+        self._listener = listener
+
     def start(self) -> None:
         """Start the threads, which import what they need; returns at once. A second time does nothing."""
         with self._lock:
@@ -232,7 +237,9 @@ class MCPTelemetryClient:
         return delivered
 
     def _launch(self) -> None:
-        self._pipeline = Pipeline(self._ring, self._aggregate, self._minutes, self._options, self._started)
+        self._pipeline = Pipeline(
+            self._ring, self._aggregate, self._minutes, self._options, self._listener, self._started
+        )
         self._pipeline.start()
 
     def _started(self, error: Exception | None) -> None:
@@ -296,6 +303,9 @@ class NullTelemetry:
 
     def take_logs(self) -> None:
         """Nothing."""
+
+    def tell(self, listener: RecordingListener) -> None:
+        """Nothing is."""
 
     def start(self) -> None:
         """Nothing."""

@@ -19,7 +19,7 @@ from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.minutes import Minutes
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
-from tfo_mcp.infrastructure.telemetry.records import Item, Record
+from tfo_mcp.infrastructure.telemetry.records import Item, Record, RecordingListener
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
 from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
@@ -41,7 +41,13 @@ TICK = 0.05
 class _Export:
     """Encoder, spool and sender: there only where there is an endpoint. Made on the pipeline's thread."""
 
-    def __init__(self, options: TelemetryOptions, aggregate: Aggregate, resource: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        options: TelemetryOptions,
+        aggregate: Aggregate,
+        resource: Mapping[str, object],
+        on_health: Callable[[], None],
+    ) -> None:
         from tfo_mcp.infrastructure.telemetry.encode import Encoder
         from tfo_mcp.infrastructure.telemetry.sender import Sender
         from tfo_mcp.infrastructure.telemetry.transport import connect
@@ -51,7 +57,7 @@ class _Export:
             raise ValueError("there is no endpoint to export to")
         self.encoder: Encoder = Encoder(resource, options.service_version, options.redact)
         self.spool, self.unusable = _spool(options, str(resource[names.SERVICE_INSTANCE]))
-        self.sender: Sender = Sender(self.spool, connect(options, target), options, aggregate)
+        self.sender: Sender = Sender(self.spool, connect(options, target), options, aggregate, on_health)
         self._parcels: list[Parcel] = []
         self._aggregate = aggregate
         self._exports_logs = options.logs
@@ -134,6 +140,7 @@ class Pipeline:
         aggregate: the metrics.
         minutes: what the recorder counts; None: there is no recorder.
         options: where to export to, and how often.
+        listener: told of what was written, and of what is wrong; None: nobody.
         on_start: told once whether everything needed could be imported; called on the pipeline's thread.
     """
 
@@ -143,12 +150,15 @@ class Pipeline:
         aggregate: Aggregate,
         minutes: Minutes | None,
         options: TelemetryOptions,
+        listener: RecordingListener | None,
         on_start: Callable[[Exception | None], None],
     ) -> None:
         self._ring = ring
         self._aggregate = aggregate
         self._minutes = minutes
         self._options = options
+        self._listener = listener
+        self._complained: list[str] = []
         self._on_start = on_start
         self._export: _Export | None = None
         self._recorder: Recorder | None = None
@@ -236,7 +246,7 @@ class Pipeline:
             if self._minutes is not None:
                 self._recorder = _recorder(self._options, self._minutes, self._aggregate, resource)
             if self._options.endpoint:
-                self._export = _Export(self._options, self._aggregate, resource)
+                self._export = _Export(self._options, self._aggregate, resource, self._look_at_health)
         except Exception as error:  # noqa: BLE001  # whatever is missing or broken, the server lives on without
             self._on_start(error)
             return
@@ -265,8 +275,16 @@ class Pipeline:
             self._try(partial(self._send, self._export, flushing=bool(flushes)), items)
             if flushes:
                 self._export.sender.hurry()
+        self._look_at_health()
         for flushed in flushes:
             flushed.set()
+
+    def _look_at_health(self) -> None:
+        complaints = self.complaints
+        if complaints != self._complained:
+            self._complained = complaints
+            if self._listener is not None:
+                self._listener.health_changed()
 
     def _try(self, work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:
         try:
@@ -285,6 +303,8 @@ class Pipeline:
         if self._recorder is not None:
             self._recorder.add(items)
             self._recorder.commit()
+            if self._listener is not None and items:
+                self._listener.recorded(items)
 
     def _send(self, export: _Export, items: Sequence[Item], *, flushing: bool) -> None:
         # Metrics first: should time run out at a shutdown, it is spans and logs that are lost and not counts.

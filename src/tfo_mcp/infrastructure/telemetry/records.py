@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 
@@ -79,6 +79,18 @@ class LibrarySpan:
 
 Item: TypeAlias = Record | LogEntry | LibrarySpan
 """What the ring holds."""
+
+
+class RecordingListener(Protocol):
+    """Told, on a thread of telemetry's, what can be read from now on. Neither blocks nor raises."""
+
+    def recorded(self, items: Sequence[Item]) -> None:
+        """These have been written."""
+        ...
+
+    def health_changed(self) -> None:
+        """Something is wrong with telemetry, something else than before, or nothing any more."""
+        ...
 
 
 def signal_of(item: Item) -> Literal["traces", "logs"] | None:

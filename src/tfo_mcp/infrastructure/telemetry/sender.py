@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tfo_mcp.application.attributes import ERROR_TYPE
@@ -37,13 +38,22 @@ class Sender:
         transport: makes one attempt; used by this thread.
         options: timeout and backoff.
         aggregate: counts what became of spans and log records.
+        on_health: called when something is wrong that was not, or the other way round.
     """
 
-    def __init__(self, spool: Spool, transport: Transport, options: TelemetryOptions, aggregate: Aggregate) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        transport: Transport,
+        options: TelemetryOptions,
+        aggregate: Aggregate,
+        on_health: Callable[[], None] = lambda: None,
+    ) -> None:
         self._spool = spool
         self._transport = transport
         self._options = options
         self._aggregate = aggregate
+        self._on_health = on_health
         self._secrets = [value for value in options.all_headers().values() if value]
         self._deadline = math.inf
         self._failures = 0
@@ -158,6 +168,7 @@ class Sender:
         """Say once what is wrong, until it is well again. A collector may quote our headers: they are masked."""
         if (parcel.signal, code) not in self._complaints:
             self._complaints = self._complaints | {(parcel.signal, code)}  # another thread may be reading the old one
+            self._on_health()
             _log.warning(f"the collector {what}", parcel.signal, code, self._masked(detail))
 
     def _masked(self, detail: str) -> str:
@@ -169,4 +180,5 @@ class Sender:
         others = {complaint for complaint in self._complaints if complaint[0] != parcel.signal}
         if others != self._complaints:
             self._complaints = others
+            self._on_health()
             _log.info("the collector takes %s again", parcel.signal)
