@@ -11,10 +11,19 @@ import pytest
 from tfo_mcp.cli import main
 from tfo_mcp.cli.conversations import command as conversations
 from tfo_mcp.cli.purge import command as purge
+from tfo_mcp.cli.stats import command as stats
+from tfo_mcp.cli.tail import command as tail
+from tfo_mcp.cli.traces import command as traces
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "command-line.md").read_text("utf-8")
 
-DETAILED = {**{f"conversations {name}": verb for name, verb in conversations.commands.items()}, "purge": purge}
+DETAILED = {
+    **{f"conversations {name}": verb for name, verb in conversations.commands.items()},
+    "purge": purge,
+    "tail": tail,
+    "stats": stats,
+    "traces show": traces.commands["show"],
+}
 
 
 def test_every_verb_is_in_the_table_and_no_other() -> None:
