@@ -24,10 +24,10 @@ _PAGE: Final = 1000
 @click.command("tail")
 @config_option
 @click.option("--lines", "-n", default=10, show_default=True, type=click.IntRange(0), help="Calls to begin with.")
-@click.option("--follow/--no-follow", default=True, show_default=True, help="Go on with those to come, until Ctrl-C.")
+@click.option("--no-follow", is_flag=True, help="End behind them, instead of waiting for those to come.")
 @click.option("--failed", is_flag=True, help="Only those that failed.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
-def command(config: Path | None, lines: int, *, follow: bool, failed: bool, as_json: bool) -> None:
+def command(config: Path | None, lines: int, *, no_follow: bool, failed: bool, as_json: bool) -> None:
     """Show the last calls, and follow those to come: of all servers that share the state folder. Times are in UTC."""
 
     async def work(recordings: RecorderReader, principal: str) -> None:
@@ -38,7 +38,7 @@ def command(config: Path | None, lines: int, *, follow: bool, failed: bool, as_j
                 if call.has_failed or not failed:
                     _tell(call, as_json=as_json)
             if len(calls) < _PAGE:
-                if not follow:
+                if no_follow:
                     return
                 await asyncio.sleep(_LOOK_AGAIN)
 
