@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -215,7 +216,28 @@ def agree(folder: Path, way: Ways, requests: int, seed: int) -> Ledger:
                 assert server.wait() == 0
             receiver.wait_for(lambda: not differences(ledger, receiver), DEADLINE)
         assert differences(ledger, receiver) == []
+    assert kept(folder) == {
+        **{("request", *key): many for key, many in ledger.requests.items()},
+        **{("tool", *key): many for key, many in ledger.tools.items()},
+        **{("claude", "", key): many for key, many in ledger.claude.items()},
+    }
     return ledger
+
+
+def kept(folder: Path) -> Counter[tuple[str, str, str]]:
+    """What the recorder counted, and the same of what it keeps by itself; by kind, name and outcome."""
+    counted = "SELECT kind, iif(kind = 'claude', '', name), outcome, sum(calls) FROM minutes GROUP BY 1, 2, 3"
+    single = (
+        "SELECT kind, CASE kind WHEN 'request' THEN method WHEN 'tool' THEN tool ELSE '' END, outcome, count(*) "
+        "FROM spans WHERE kind <> 'library' GROUP BY 1, 2, 3"
+    )
+    with closing(sqlite3.connect(folder / "state" / "telemetry.db")) as database:
+        found, alone = (
+            Counter({(kind, name, outcome): many for kind, name, outcome, many in database.execute(query)})
+            for query in (counted, single)
+        )
+    assert found == alone
+    return found
 
 
 @pytest.mark.behaviour("telemetry.truth")
