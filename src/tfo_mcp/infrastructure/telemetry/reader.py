@@ -99,7 +99,7 @@ class RecorderReader:
         """See the port."""
         found = await self._spans(
             f"principal = :principal AND outcome = 'completed' AND {_ALIKE} AND ended_at <= :began "
-            "ORDER BY ended_at DESC LIMIT 1",
+            "ORDER BY id DESC LIMIT 1",
             {**_like(like), "principal": principal, "began": like.started_at},
         )
         return found[0] if found else None

@@ -151,11 +151,7 @@ class Recorder:
 
 _OPERATIONS: Final = frozenset({"request", "tool", "claude"})
 
-_IN_COLUMNS: Final = (
-    core.ERROR_TYPE,
-    core.METHOD,
-    core.TOOL,
-    core.SESSION,
+_MORE: Final = (
     core.CONVERSATION,
     core.REQUEST_MODEL,
     core.RESPONSE_MODEL,
@@ -164,16 +160,26 @@ _IN_COLUMNS: Final = (
     core.CACHE_READ_TOKENS,
     core.CACHE_WRITE_TOKENS,
 )
-"""Attributes that have a column of their own, in the order of `SpanRow`."""
+"""Attributes that have a column of their own, in the order of `MORE_COLUMNS`."""
 
-_NOT_AGAIN: Final = frozenset({*_IN_COLUMNS, names.OUTCOME, core.READS_TELEMETRY})
+_NOT_AGAIN: Final = frozenset(
+    {
+        *_MORE,
+        core.ERROR_TYPE,
+        core.METHOD,
+        core.TOOL,
+        core.SESSION,
+        core.READS_TELEMETRY,
+        core.GEN_AI_OPERATION,  # as the kind says
+        names.OUTCOME,
+    }
+)
 
 
 def _span_row(record: Record) -> SpanRow:
     context, attributes = cast("TraceContext", record.context), record.attributes
     rest = {name: value for name, value in attributes.items() if name not in _NOT_AGAIN}
-    events = [_event(*event) for event in record.events if event[1] not in _ENDS]
-    return (
+    row = (
         record.principal,
         f"{context.trace_id:032x}",
         f"{context.span_id:016x}",
@@ -183,11 +189,17 @@ def _span_row(record: Record) -> SpanRow:
         (record.start_ns + record.duration_ns) / _SECOND,
         record.duration_ns / _SECOND,
         record.outcome,
-        *[attributes.get(name) for name in _IN_COLUMNS],
+        attributes.get(core.ERROR_TYPE),
+        attributes.get(core.METHOD),
+        attributes.get(core.TOOL),
+        attributes.get(core.SESSION),
         core.READS_TELEMETRY in attributes,
         _json(rest) if rest else None,
-        _json(events) if events else None,
     )
+    if record.kind != "claude":
+        return row
+    events = [_event(*event) for event in record.events if event[1] not in _ENDS]
+    return (*row, *[attributes.get(name) for name in _MORE], _json(events) if events else None)
 
 
 def _library_row(item: LibrarySpan) -> SpanRow:
@@ -195,11 +207,8 @@ def _library_row(item: LibrarySpan) -> SpanRow:
     context, start = cast("SpanContext", span.get_span_context()), span.start_time or 0
     end = max(span.end_time or start, start)
     attributes = _cut_all(span.attributes or {})
-    failed = span.status.status_code.name == "ERROR"
-    events = [
-        (event.timestamp, event.name, {k: _cut(v) for k, v in (event.attributes or {}).items()})
-        for event in span.events
-    ]
+    rest = {name: value for name, value in attributes.items() if name not in _NOT_AGAIN}
+    events = [_event(event.timestamp, event.name, _cut_all(event.attributes or {})) for event in span.events]
     return (
         item.principal,
         f"{context.trace_id:032x}",
@@ -209,10 +218,14 @@ def _library_row(item: LibrarySpan) -> SpanRow:
         span.name[:_MAX_VALUE],
         end / _SECOND,
         (end - start) / _SECOND,
-        "failed" if failed else "completed",
-        *[attributes.pop(name, None) for name in _IN_COLUMNS],
+        "failed" if span.status.status_code.name == "ERROR" else "completed",
+        attributes.get(core.ERROR_TYPE),
+        attributes.get(core.METHOD),
+        attributes.get(core.TOOL),
+        attributes.get(core.SESSION),
         False,
-        _json(attributes) if attributes else None,
+        _json(rest) if rest else None,
+        *[attributes.get(name) for name in _MORE],
         _json(events) if events else None,
     )
 

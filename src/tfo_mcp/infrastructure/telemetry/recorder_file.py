@@ -40,6 +40,8 @@ CREATE TABLE spans (
     method TEXT,
     tool TEXT,
     session_id TEXT,
+    reads_telemetry INTEGER NOT NULL,
+    attributes TEXT,
     conversation_id TEXT,
     request_model TEXT,
     response_model TEXT,
@@ -47,12 +49,8 @@ CREATE TABLE spans (
     output_tokens INTEGER,
     cache_read_tokens INTEGER,
     cache_write_tokens INTEGER,
-    reads_telemetry INTEGER NOT NULL,
-    attributes TEXT,
     events TEXT
 );
-CREATE INDEX spans_by_end ON spans (ended_at);
-CREATE INDEX spans_by_trace ON spans (trace_id);
 CREATE INDEX spans_that_failed ON spans (ended_at) WHERE outcome IN ('failed', 'timed_out', 'invalid');
 CREATE TABLE minutes (
     minute INTEGER NOT NULL,
@@ -86,6 +84,9 @@ CREATE INDEX sessions_by_start ON sessions (started_at);
 
 _LAYOUT: Final = Layout("recorder", 1, _TABLES, "NORMAL", 0.25)
 
+# Every row of `spans` costs its writer; an index would cost as much again. They are written in about the order in which
+# they ended, and to read all of them takes a reader some 0.2 s.
+
 _STEP: Final = 1000
 """Rows that are removed in one transaction: others wait for it."""
 
@@ -104,6 +105,12 @@ SPAN_COLUMNS: Final = (
     "method",
     "tool",
     "session_id",
+    "reads_telemetry",
+    "attributes",
+)
+"""What a row of `spans` has beside its process; times in seconds, since the epoch and long."""
+
+MORE_COLUMNS: Final = (
     "conversation_id",
     "request_model",
     "response_model",
@@ -111,14 +118,12 @@ SPAN_COLUMNS: Final = (
     "output_tokens",
     "cache_read_tokens",
     "cache_write_tokens",
-    "reads_telemetry",
-    "attributes",
     "events",
 )
-"""What a row of `spans` has beside its process; times in seconds, since the epoch and long."""
+"""What a row has besides that stands for more than a request or a tool's run."""
 
 SpanRow: TypeAlias = tuple[object, ...]
-"""Values for `SPAN_COLUMNS`: a plain tuple, because there are many."""
+"""Values for `SPAN_COLUMNS`, or for those and `MORE_COLUMNS`: a plain tuple, because there are many."""
 
 
 class SessionRow(NamedTuple):
@@ -145,9 +150,9 @@ class ProcessRow(NamedTuple):
 
 
 _ADD_PROCESS = f"INSERT INTO processes ({', '.join(ProcessRow._fields)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608  # names from above
-_ADD_SPAN = (
-    f"INSERT INTO spans (process, {', '.join(SPAN_COLUMNS)}) "  # noqa: S608  # as above
-    f"VALUES (?{', ?' * len(SPAN_COLUMNS)})"
+_ADD_SPAN, _ADD_WIDE_SPAN = (
+    f"INSERT INTO spans (process, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"  # noqa: S608  # as above
+    for columns in (SPAN_COLUMNS, (*SPAN_COLUMNS, *MORE_COLUMNS))
 )
 _ADD_MINUTE = (
     f"INSERT INTO minutes VALUES (?{', ?' * (len(Key._fields) + 6)}) ON CONFLICT DO UPDATE SET "  # noqa: S608  # as above
@@ -183,7 +188,8 @@ class RecorderFile(DisposableDatabase):
     ) -> None:
         """Commit all of it, or nothing where it raises."""
         with self.transaction() as database:
-            database.executemany(_ADD_SPAN, [(process, *row) for row in spans])
+            database.executemany(_ADD_SPAN, [(process, *row) for row in spans if len(row) == len(SPAN_COLUMNS)])
+            database.executemany(_ADD_WIDE_SPAN, [(process, *row) for row in spans if len(row) > len(SPAN_COLUMNS)])
             database.executemany(_ADD_SESSION, [(process, *row) for row in sessions])
             database.executemany(_ADD_MINUTE, [(*key, *count.row) for key, count in minutes.items()])
 
@@ -193,11 +199,11 @@ class RecorderFile(DisposableDatabase):
         Single operations go before the counts, which say less but of a longer time.
         """
         with self.transaction() as database:
-            removed = _remove(database, "spans", "ended_at", spans_before)
-            removed += _remove(database, "sessions", "started_at", spans_before)
-            removed += _remove(database, "minutes", "minute", minutes_before)
+            removed = _remove(database, "spans", "id", f"ended_at < {spans_before!r}")
+            removed += _remove(database, "sessions", "started_at", f"started_at < {spans_before!r}")
+            removed += _remove(database, "minutes", "minute", f"minute < {minutes_before!r}")
             if not removed and _used(database) > max_bytes:
-                removed = _remove(database, "spans", "ended_at", None) or _remove(database, "minutes", "minute", None)
+                removed = _remove(database, "spans", "id") or _remove(database, "minutes", "minute")
             if not removed:
                 database.execute(
                     "DELETE FROM processes WHERE started_at < ? AND id NOT IN (SELECT process FROM spans) "
@@ -207,15 +213,14 @@ class RecorderFile(DisposableDatabase):
         return removed > 0
 
 
-def _remove(database: sqlite3.Connection, table: str, column: str, before: float | None) -> int:
-    """So many rows were removed. Without `before` the oldest are, however old."""
-    limit = "" if before is None else f"WHERE {column} < {before!r} "
+def _remove(database: sqlite3.Connection, table: str, order: str, which: str = "true") -> int:
+    """Of the oldest rows in this order remove those before the last one of `which`; how many."""
     edge = database.execute(
-        f"SELECT max({column}) FROM (SELECT {column} FROM {table} {limit}ORDER BY {column} LIMIT {_STEP})"  # noqa: S608  # names from above
+        f"SELECT max({order}) FROM (SELECT * FROM {table} ORDER BY {order} LIMIT {_STEP}) WHERE {which}"  # noqa: S608  # names from above
     ).fetchone()[0]
     if edge is None:
         return 0
-    return database.execute(f"DELETE FROM {table} WHERE {column} <= ?", (edge,)).rowcount  # noqa: S608  # as above
+    return database.execute(f"DELETE FROM {table} WHERE {order} <= ?", (edge,)).rowcount  # noqa: S608  # as above
 
 
 def _used(database: sqlite3.Connection) -> int:
