@@ -122,12 +122,16 @@ class Spool:
             return ()
         with self._changed:
             self._unwritten = _without_old_metrics([*self._unwritten, *parcels])
+            sooner = False  # whether the sender should sleep less long than it means to
             for parcel in parcels:
                 if not self._fresh[parcel.signal]:
                     self._due[parcel.signal] = time.monotonic() + self._limits.linger
+                    sooner = True
                 self._fresh[parcel.signal] += max(parcel.items, 1)
+                sooner = sooner or self._fresh[parcel.signal] >= self._limits.max_items
             lost = self._write()
-            self._changed.notify_all()
+            if sooner or self.problem is not None:
+                self._changed.notify_all()
         return lost
 
     def close(self) -> None:
