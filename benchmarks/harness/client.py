@@ -107,10 +107,17 @@ class Client:
         return cpu_seconds(self.pid)
 
     def send(self, data: bytes) -> None:
-        """Write; the server is expected to read."""
+        """Write; the server is expected to read.
+
+        Raises:
+            WrongAnswer: it reads no more.
+        """
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._input, view) :]
+        try:
+            while view:
+                view = view[os.write(self._input, view) :]
+        except BrokenPipeError:
+            raise WrongAnswer(f"the server has gone; {self._last_words()}") from None
 
     def read(self) -> bytes:
         """What has come, as soon as there is anything.
@@ -164,12 +171,61 @@ class Client:
                 read_at.append((time.perf_counter(), ended))
                 wanted = min(answered + in_flight, len(lines))
         seconds = time.perf_counter() - began
-        arrivals = [at for at, count in read_at for _ in range(count)]
-        answers: list[dict[str, Any]] = [json.loads(answer) for answer in b"".join(chunks).splitlines()]
-        _check_all(answers, numbers, prefix)
-        places = [numbers.index(answer["id"]) for answer in answers]
-        latencies = [at - sent_at[place] for at, place in zip(arrivals, places, strict=True)]
-        return Load(seconds, latencies)
+        return Load(seconds, _latencies(numbers, sent_at, chunks, read_at, prefix))
+
+    def pace(self, numbers: range, *, per_second: float, prefix: str) -> Load:
+        """Call `echo` once for each number, at a steady rate whatever waits; check every answer.
+
+        Raises:
+            WrongAnswer: as `echo`.
+        """
+        lines = [echo_call(number) for number in numbers]
+        sent_at: list[float] = []
+        chunks: list[bytes] = []
+        read_at: list[tuple[float, int]] = []
+        answered = 0
+        began = time.perf_counter()
+        while answered < len(lines):
+            patience = 0.0
+            while len(sent_at) < len(lines):
+                patience = began + len(sent_at) / per_second - time.perf_counter()
+                if patience > 0:
+                    break
+                sent_at.append(time.perf_counter())
+                self.send(lines[len(sent_at) - 1])
+            # `poll` would wait for whole milliseconds.
+            if len(sent_at) < len(lines) and not select.select([self._output], [], [], patience)[0]:
+                continue
+            chunks.append(self.read())
+            if ended := chunks[-1].count(b"\n"):
+                answered += ended
+                read_at.append((time.perf_counter(), ended))
+        return Load(time.perf_counter() - began, _latencies(numbers, sent_at, chunks, read_at, prefix))
+
+    def flood(self, first: int, *, seconds: float, in_flight: int, prefix: str) -> int:
+        """Call `echo` with so many calls waiting at any time, for so long; how many it were.
+
+        The numbers begin with `first`. Every answer is checked as it comes: there are too many to keep them.
+
+        Raises:
+            WrongAnswer: as `echo`.
+        """
+        number, waiting = first, set[int]()
+        rest = b""
+        until = time.perf_counter() + seconds
+        while waiting or time.perf_counter() < until:
+            if missing := in_flight - len(waiting) if time.perf_counter() < until else 0:
+                numbers = range(number, number + missing)
+                self.send(b"".join(map(echo_call, numbers)))
+                waiting.update(numbers)
+                number += missing
+            *answers, rest = (rest + self.read()).split(b"\n")
+            for answer in map(json.loads, answers):
+                check_echo(answer, prefix)
+                if answer["id"] not in waiting:
+                    raise WrongAnswer("a call was answered twice")
+                waiting.remove(answer["id"])
+        return number - first
 
     def leave(self) -> None:
         """Close the server's input and wait until it has ended.
@@ -185,6 +241,25 @@ class Client:
 
     def _last_words(self) -> str:
         return f"its log ends: {self._log.read_text('utf-8', errors='replace')[-1000:]}"
+
+
+def _latencies(
+    numbers: range,
+    sent_at: Sequence[float],
+    chunks: Sequence[bytes],
+    read_at: Sequence[tuple[float, int]],
+    prefix: str,
+) -> Sequence[float]:
+    """Seconds from each call's writing to its answer's reading; `read_at` has a moment and how many ended then.
+
+    Raises:
+        WrongAnswer: an answer is missing, double or not what was asked for.
+    """
+    arrivals = [at for at, count in read_at for _ in range(count)]
+    answers: list[dict[str, Any]] = [json.loads(answer) for answer in b"".join(chunks).splitlines()]
+    _check_all(answers, numbers, prefix)
+    places = [numbers.index(answer["id"]) for answer in answers]
+    return [at - sent_at[place] for at, place in zip(arrivals, places, strict=True)]
 
 
 def _check_all(answers: Sequence[Mapping[str, Any]], numbers: range, prefix: str) -> None:

@@ -18,6 +18,9 @@ _PATIENCE = 20.0
 _LOOK = 0.05
 """Seconds between two questions."""
 
+_QUIET = 2.5
+"""Seconds: a sender lets spans wait for one, for others to share an export."""
+
 
 class Collector:
     """Counts calls of tools; begins anew with each server."""
@@ -53,6 +56,27 @@ class Collector:
             raise WrongAnswer(f"after {calls} calls the collector has {dict(counts)}")
         self._ask("forget")
         return max(0, calls - counts["spans"]) / calls if calls else 0.0
+
+    def account(self, calls: int, spans: int) -> float:
+        """As `settle`, of all spans and exactly: the share of them that was dropped.
+
+        Raises:
+            WrongAnswer: the counted calls are others, or of the `spans` that were recorded one is neither here nor
+                counted as dropped, or is here and counted as dropped.
+        """
+        counts = self._ask("count")
+        if counts["calls"] != calls or counts["spans of all"] + counts["dropped"] != spans:
+            raise WrongAnswer(f"after {calls} calls and {spans} spans the collector has {dict(counts)}")
+        self._ask("forget")
+        return counts["dropped"] / spans if spans else 0.0
+
+    def wait_until_quiet(self) -> None:
+        """Wait until no more spans have come for a while that is longer than any pause of a sender that is well."""
+        before, since = -1, time.monotonic()
+        while time.monotonic() - since < _QUIET:
+            if (arrived := self._ask("count")["spans of all"]) != before:
+                before, since = arrived, time.monotonic()
+            time.sleep(_LOOK)
 
     def _spans(self) -> int:
         counts = self._ask("count")

@@ -48,6 +48,8 @@ class Contest:
         facts: what else was the same for all.
         growth: two figures, the earlier and the later one; it is told how many times the earlier one the later one
             is, of what the first peer takes beyond another.
+        differences: the figures of which it is told how much the first peer has beyond another.
+        cast: who takes part, made of all who are there; None: everyone who has the tool.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Contest:
     tool: str = "echo"
     facts: Mapping[str, int] = field(default_factory=dict[str, int])
     growth: tuple[str, str] | None = None
+    differences: Sequence[str] = ()
+    cast: Callable[[Sequence[Peer]], Sequence[Peer]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,13 @@ class Result:
         figures: peer to figure to spread.
         ratios: figure to other peer to the spread of (the first peer's ÷ the other's), taken within each round.
             With them stands the contest's growth.
+        differences: the same of (the first peer's - the other's).
     """
 
     contest: Contest
     figures: Mapping[str, Mapping[str, Spread]]
     ratios: Mapping[str, Mapping[str, Spread]]
+    differences: Mapping[str, Mapping[str, Spread]]
 
 
 def again(peer: Peer) -> Peer:
@@ -81,12 +87,12 @@ def again(peer: Peer) -> Peer:
 
 
 def hold(contest: Contest, peers: Sequence[Peer], around: Surroundings) -> Result:
-    """Measure every peer that has the tool, in every round.
+    """Measure everyone who takes part, in every round.
 
     Raises:
         WrongAnswer: of one peer that did not do what it was asked.
     """
-    peers = [peer for peer in peers if contest.tool in peer.tools]
+    peers = contest.cast(peers) if contest.cast else [peer for peer in peers if contest.tool in peer.tools]
     samples: dict[str, list[Sample]] = {peer.name: [] for peer in peers}
     for round_ in range(-contest.rehearsals, contest.rounds):
         for peer in (*peers[round_ % len(peers) :], *peers[: round_ % len(peers)]):
@@ -105,14 +111,14 @@ def hold(contest: Contest, peers: Sequence[Peer], around: Surroundings) -> Resul
         for name, taken in samples.items()
     }
     first, *others = (peer.name for peer in peers)
+    pairs = {other: list(zip(samples[first], samples[other], strict=True)) for other in others}
     ratios = {
-        figure: {
-            other: Spread.of(
-                [ours[figure] / theirs[figure] for ours, theirs in zip(samples[first], samples[other], strict=True)]
-            )
-            for other in others
-        }
+        figure: {other: Spread.of([ours[figure] / theirs[figure] for ours, theirs in pairs[other]]) for other in others}
         for figure in contest.compared
+    }
+    differences = {
+        figure: {other: Spread.of([ours[figure] - theirs[figure] for ours, theirs in pairs[other]]) for other in others}
+        for figure in contest.differences
     }
     if contest.growth is not None:
         ratios["growth"] = {
@@ -120,7 +126,7 @@ def hold(contest: Contest, peers: Sequence[Peer], around: Surroundings) -> Resul
             for other in others
             if not other.endswith(AGAIN)  # nothing is beyond it but noise
         }
-    return Result(contest, figures, ratios)
+    return Result(contest, figures, ratios, differences)
 
 
 def _growth(ours: Sequence[Sample], theirs: Sequence[Sample], early: str, late: str) -> Spread:

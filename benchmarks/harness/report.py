@@ -33,6 +33,11 @@ def as_json(scenario: str, taking_part: Field, results: Sequence[Result]) -> dic
                 **result.contest.facts,
                 "figures": _plain(result.figures),
                 f"ratios of {taking_part.peers[0].name} to": _plain(result.ratios),
+                **(
+                    {f"differences of {taking_part.peers[0].name} from": _plain(result.differences)}
+                    if result.differences
+                    else {}
+                ),
             }
             for result in results
         },
@@ -46,7 +51,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def table(result: Result) -> Iterator[str]:
-    """Lines for a reader: medians with their ranges, then the ratios."""
+    """Lines for a reader: medians with their ranges, then the ratios and the differences."""
     contest = result.contest
     told = ", ".join(f"{name}: {count:,}" for name, count in {**contest.facts, "rounds": contest.rounds}.items())
     yield f"{contest.name} ({told}): median (lowest … highest)"
@@ -57,13 +62,15 @@ def table(result: Result) -> Iterator[str]:
     )
     yield ""
     first = next(iter(result.figures))
-    yield f"{contest.name}: {first} ÷ the other, round by round"
-    others = list(next(iter(result.ratios.values())))
-    yield from _grid(
-        ["", *result.ratios],
-        [[other, *(str(ratios.get(other, "")) for ratios in result.ratios.values())] for other in others],
-    )
-    yield ""
+    for sign, compared in (("÷", result.ratios), ("-", result.differences)):
+        if compared:
+            yield f"{contest.name}: {first} {sign} the other, round by round"
+            others = list(next(iter(compared.values())))
+            yield from _grid(
+                ["", *compared],
+                [[other, *(str(spreads.get(other, "")) for spreads in compared.values())] for other in others],
+            )
+            yield ""
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A collector on the loopback that only counts.
 
 Prints its endpoint; then answers each line of input, `count` or `forget`, with one of JSON: `spans` and `calls`, the
-spans of calls of tools and what the sender's counter says of them, and `dropped`, the spans that it gave up.
+spans of calls of tools and what the sender's counter says of them; `spans of all` operations, and `dropped`, those of
+all that the sender gave up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from tfo_mcp.infrastructure.otlp_receiver import OtlpReceiver
 _SPAN = "tools/call "
 """How the name of a call's span begins."""
 
+_TOLD = ("spans", "spans of all", "calls", "dropped")
+
 _COUNTERS = {"mcp.tools.calls": "calls", "tfo.telemetry.spans.dropped": "dropped"}
 
 
@@ -37,6 +40,7 @@ class _Counting(OtlpReceiver):
     def add_traces(self, body: bytes) -> bytes:
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in group.scope_spans:
+                self.counts["spans of all"] += len(scope.spans)
                 self.counts["spans"] += sum(span.name.startswith(_SPAN) for span in scope.spans)
         return ExportTraceServiceResponse().SerializeToString()
 
@@ -57,7 +61,7 @@ def main() -> None:
     for order in sys.stdin:
         if order.strip() == "forget":
             receiver.counts.clear()
-        print(json.dumps({name: receiver.counts[name] for name in ("spans", "calls", "dropped")}), flush=True)
+        print(json.dumps({name: receiver.counts[name] for name in _TOLD}), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from harness.accounting import cpu_seconds, wait_until_idle
-from harness.client import started
+from harness.client import Client, echo_call, started
 from harness.contest import Contest, Sample, Spread, again, hold
 from harness.errors import WrongAnswer
 from harness.peer import FOLDER, Peer
@@ -22,6 +22,12 @@ from harness.prompt_api import answering
 from harness.surroundings import Surroundings, surroundings
 
 LIAR = str(Path(__file__).with_name("liar.py"))
+
+LOADS: Mapping[str, Callable[[Client], object]] = {
+    "echo": lambda client: client.echo(range(4), in_flight=2, prefix=""),
+    "pace": lambda client: client.pace(range(4), per_second=1000, prefix=""),
+    "flood": lambda client: client.flood(0, seconds=0.2, in_flight=2, prefix=""),
+}
 
 BURN = "while time.process_time() < 0.2: pass"
 
@@ -45,18 +51,42 @@ def test_honest_answers_are_believed_and_timed(around: Surroundings) -> None:
     assert 0 < min(load.latencies) <= max(load.latencies) <= load.seconds
 
 
+def test_calls_are_sent_at_a_steady_rate_and_timed(around: Surroundings) -> None:
+    with started(speaking("honest"), around) as client:
+        client.initialize()
+        load = client.pace(range(5, 25), per_second=100, prefix="")
+        client.leave()
+    assert len(load.latencies) == 20
+    assert load.seconds >= 0.19
+    assert 0 < min(load.latencies) <= max(load.latencies) <= load.seconds
+
+
+def test_a_flood_ends_in_time_and_every_call_of_it_is_answered(around: Surroundings) -> None:
+    with started(speaking("honest"), around) as client:
+        client.initialize()
+        calls = client.flood(5, seconds=0.1, in_flight=8, prefix="")
+        assert calls >= 8
+        assert client.ask(echo_call(5 + calls))["id"] == 5 + calls
+        client.leave()
+
+
 @pytest.mark.parametrize("way", ["another text", "an error", "no result", "another id", "twice", "leaves"])
-def test_whoever_answers_otherwise_has_no_figures(around: Surroundings, way: str) -> None:
+@pytest.mark.parametrize("how", list(LOADS))
+def test_whoever_answers_otherwise_has_no_figures(around: Surroundings, way: str, how: str) -> None:
     with started(speaking(way), around) as client:
         client.initialize()
         with pytest.raises(WrongAnswer):
-            client.echo(range(4), in_flight=2, prefix="")
+            LOADS[how](client)
 
 
 def test_calls_that_were_not_exported_leave_no_figures(around: Surroundings) -> None:
     around.collector.settle(0)
     with pytest.raises(WrongAnswer):
         around.collector.settle(1)
+    around.collector.account(0, 0)
+    for calls, spans in ((0, 1), (1, 0)):
+        with pytest.raises(WrongAnswer):
+            around.collector.account(calls, spans)
 
 
 def test_threads_and_children_are_counted_also_when_they_have_ended() -> None:
@@ -90,7 +120,9 @@ def test_everyone_is_measured_once_a_round_and_nobody_is_always_first(around: Su
         return {"figure": float(len(order))}
 
     ours = speaking("ours")
-    contest = Contest(name="a contest", measure=measure, compared=("figure",), rounds=2, rehearsals=1)
+    contest = Contest(
+        name="a contest", measure=measure, compared=("figure",), differences=("figure",), rounds=2, rehearsals=1
+    )
     result = hold(contest, [ours, again(ours), speaking("theirs")], around)
     assert [order[at : at + 3] for at in (0, 3, 6)] == [
         ["theirs", "ours", "ours again"],
@@ -102,6 +134,16 @@ def test_everyone_is_measured_once_a_round_and_nobody_is_always_first(around: Su
         "ours again": Spread(1.043, 0.8, 1.286),
         "theirs": Spread(0.8958, 0.6667, 1.125),
     }
+    assert result.differences["figure"] == {"ours again": Spread(0.5, -1.0, 2.0), "theirs": Spread(-0.5, -2.0, 1.0)}
+
+
+def test_a_contest_may_choose_who_takes_part(around: Surroundings) -> None:
+    def measure(peer: Peer, _around: Surroundings) -> Sample:
+        return {"figure": float(len(peer.name))}
+
+    contest = Contest(name="a contest", measure=measure, compared=("figure",), rounds=1, cast=lambda peers: peers[1:])
+    result = hold(contest, [speaking("ours"), speaking("theirs"), speaking("the others")], around)
+    assert result.figures.keys() == {"theirs", "the others"}
 
 
 def test_who_has_not_the_tool_is_not_asked_and_what_is_beyond_the_others_is_told_apart(around: Surroundings) -> None:
@@ -150,13 +192,25 @@ def test_a_small_run_measures_every_scenario_and_keeps_it(tmp_path: Path) -> Non
     assert kept.keys() == {f"bench-{path.stem.replace('_', '-')}" for path in (FOLDER / "scenarios").glob("*.py")}
     echo = {"tfo-mcp", "tfo-mcp again", "tfo-mcp, no collector", "mcp MCPServer", "mcp low-level"}
     turns = {"tfo-mcp", "tfo-mcp again", "bare loop"}
-    for scenario, content in kept.items():
-        names = turns if scenario == "bench-turns" else echo
+    others = {
+        "turns": turns,
+        "telemetry, 500 calls a second": {
+            "tfo-mcp",
+            "tfo-mcp again",
+            "tfo-mcp, telemetry off",
+            "tfo-mcp, telemetry off again",
+        },
+        "telemetry, 64 in flight": {"tfo-mcp", "tfo-mcp, ring of 1024"},
+    }
+    for content in kept.values():
         assert content["packages"].keys() == echo | turns
-        for contest in content["contests"].values():
+        for name, contest in content["contests"].items():
+            names = others.get(name, echo)
             assert contest["figures"].keys() == names
             ratios = contest["ratios of tfo-mcp to"]
             assert ratios.pop("growth", {"bare loop": ...}).keys() == {"bare loop"}
-            assert all(others.keys() == names - {"tfo-mcp"} for others in ratios.values())
+            differences = contest.get("differences of tfo-mcp from", {})
+            for compared in (*ratios.values(), *differences.values()):
+                assert compared.keys() == names - {"tfo-mcp"}
             for figures in contest["figures"].values():
                 assert [name for name, spread in figures.items() if spread["median"] <= 0] in ([], ["spans dropped %"])

@@ -12,7 +12,8 @@ import pytest
 from support.otlp import DEADLINE, Receiver, receiving
 from support.server import ENVELOPE, HANDSHAKE, STATELESS, Server, serving
 from support.sizes import later
-from tfo_mcp.infrastructure.telemetry.encode import MAX_BODY_LENGTH, MAX_VALUE_LENGTH
+from tfo_mcp.infrastructure.telemetry.encode import MAX_BODY_LENGTH
+from tfo_mcp.infrastructure.telemetry.otlp_values import MAX_VALUE_LENGTH
 
 MEGABYTE = "x" * 1_000_000
 

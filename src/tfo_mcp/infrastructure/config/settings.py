@@ -400,7 +400,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             description="Records that may wait to be worked up; what comes on top is dropped and counted.",
         ),
     ] = 65_536
-    batch_size: Annotated[int, Meta(ge=1, le=10_000, description="Spans or log records in one export, at most.")] = 512
+    batch_size: Annotated[int, Meta(ge=1, le=10_000, description="Spans or log records in one export, at most.")] = 2048
     spool_bytes: Annotated[
         int,
         Meta(

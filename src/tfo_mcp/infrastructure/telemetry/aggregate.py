@@ -124,7 +124,7 @@ class Aggregate:
     def _add(self, measure: Measure, value: float | None, attributes: Mapping[str, AttributeValue]) -> None:
         if value is None:
             return
-        key = (measure, tuple([attributes.get(label) for label in measure.labels]))
+        key = (measure, tuple(map(attributes.get, measure.labels)))
         point = self._known.get(key)
         if point is None:
             labels = {label: attributes[label] for label in measure.labels if label in attributes}

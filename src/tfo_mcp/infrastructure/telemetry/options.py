@@ -109,7 +109,7 @@ class TelemetryOptions:
     redact: Callable[[str], str] = field(default=str, repr=False)
     recorder: RecorderOptions | None = None
     ring_capacity: int = 8192
-    batch_size: int = 512
+    batch_size: int = 2048
     spool: Path | None = None
     spool_bytes: int = 16 * 1024 * 1024
     spool_age: float = 7 * 86_400.0

@@ -19,7 +19,7 @@ from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.minutes import Minutes
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
-from tfo_mcp.infrastructure.telemetry.records import Item, Record, RecordingListener
+from tfo_mcp.infrastructure.telemetry.records import Item, Record, RecordingListener, signal_of
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
 from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
@@ -34,8 +34,9 @@ _log = logging.getLogger("tfo_mcp.telemetry")
 _MOST_IN_MEMORY = 64 * 1024 * 1024
 """Bytes that wait where there is no spool on disk."""
 
-TICK = 0.05
-"""Seconds from the first record that waits until the ring is emptied."""
+TICK = 0.08
+"""Seconds from the first record that waits until the ring is emptied. A kill may cost what was recorded in the last
+0.1 s, and the rest of those are for the work; the longer this is, the fewer commits there are."""
 
 
 class _Export:
@@ -67,9 +68,12 @@ class _Export:
 
     def items(self, items: Sequence[Item]) -> None:
         """Encode the spans and log records among `items`."""
-        self._encode("traces", self.encoder.spans, items)
+        signals: dict[Literal["traces", "logs"] | None, list[Item]] = {"traces": [], "logs": [], None: []}
+        for item in items:
+            signals[signal_of(item)].append(item)
+        self._encode("traces", self.encoder.spans, signals["traces"])
         if self._exports_logs:
-            self._encode("logs", self.encoder.logs, items)
+            self._encode("logs", self.encoder.logs, signals["logs"])
 
     def _encode(
         self,

@@ -123,12 +123,16 @@ class Spool:
             return ()
         with self._changed:
             self._unwritten = _without_old_metrics([*self._unwritten, *parcels])
+            sooner = False  # whether the sender should sleep less long than it means to
             for parcel in parcels:
                 if not self._fresh[parcel.signal]:
                     self._due[parcel.signal] = time.monotonic() + self._limits.linger
+                    sooner = True
                 self._fresh[parcel.signal] += max(parcel.items, 1)
+                sooner = sooner or self._fresh[parcel.signal] >= self._limits.max_items
             lost = self._write()
-            self._changed.notify_all()
+            if sooner or self.problem is not None:
+                self._changed.notify_all()
         return lost
 
     def close(self) -> None:
@@ -250,8 +254,9 @@ class Spool:
         if size <= self._room and time.monotonic() < self._room_until:
             return ()
         room = self._limits.max_bytes // _PARTS
-        kept = () if self._in_hand is None else self._in_hand.rows
-        gone = self._file.evict(self._limits.max_bytes - room, self._limits.max_age, kept)
+        # What is being sent stays, and takes no room from what is newer.
+        kept, its_size = ((), 0) if self._in_hand is None else (self._in_hand.rows, len(self._in_hand.body))
+        gone = self._file.evict(self._limits.max_bytes - room + its_size, self._limits.max_age, kept)
         self._room, self._room_until = room, time.monotonic() + _LOOK_FOR_ROOM
         return [Lost(signal, items, names.DROPPED_EVICTED) for signal, items in gone if signal != "metrics"]
 
