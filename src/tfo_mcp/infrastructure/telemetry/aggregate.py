@@ -1,20 +1,20 @@
-"""From records to metrics: exact, cumulative, with bounded label sets. The table is at the end of the file."""
+"""From records to metrics: exact, cumulative, with bounded label sets. What adds to which stands in `table.py`."""
 
 from __future__ import annotations
 
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-from tfo_mcp.application import attributes as core
 from tfo_mcp.application.ports import AttributeValue
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.conventions import Metric
-from tfo_mcp.infrastructure.telemetry.records import Record, RecordKind
+from tfo_mcp.infrastructure.telemetry.records import Record
+from tfo_mcp.infrastructure.telemetry.table import EVENTS, TABLE, Measure
 
 MAX_LABEL_SETS = 500
 """Distinct attribute sets of one metric; what comes after them is counted together as overflow."""
@@ -57,22 +57,6 @@ class Histogram:
 Point: TypeAlias = Sum | Histogram
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Measure:
-    """One row of the table: what a record adds to a metric.
-
-    Attributes:
-        value: None where the record adds nothing.
-        labels: the record's or the event's attributes that become the point's.
-        constant: attributes that every point of this row has.
-    """
-
-    metric: Metric
-    value: Callable[[Record], float | None]
-    labels: tuple[str, ...]
-    constant: Mapping[str, AttributeValue] = field(default_factory=lambda: _NOTHING)
-
-
 class Aggregate:
     """All metrics of this process, cumulative since it was made. Safe from any thread.
 
@@ -92,7 +76,7 @@ class Aggregate:
     def fold(self, record: Record) -> None:
         """Add what `record` means to every metric of its kind, and what its events count."""
         with self._lock:
-            for measure in TABLE[record.kind]:
+            for measure in TABLE[record.kind].measures:
                 self._add(measure, measure.value(record), record.attributes)
             for _, event, attributes in record.events:
                 if (measure := EVENTS.get(event)) is not None:
@@ -152,92 +136,3 @@ def _empty(metric: Metric, attributes: Mapping[str, AttributeValue]) -> Point:
     if metric.buckets is None:
         return Sum(attributes)
     return Histogram(attributes, metric.buckets, [0] * (len(metric.buckets) + 1))
-
-
-def _one(_: Record) -> float:
-    return 1
-
-
-def _one_error(record: Record) -> float | None:
-    return 1 if record.outcome in {"invalid", "failed", "timed_out"} else None
-
-
-def _seconds(record: Record) -> float:
-    return record.duration_ns / 1e9
-
-
-def _seconds_if_completed(record: Record) -> float | None:
-    return _seconds(record) if record.outcome == "completed" else None
-
-
-def _seconds_unless_completed(record: Record) -> float | None:
-    return None if record.outcome == "completed" else _seconds(record)
-
-
-def _seconds_if_closed(record: Record) -> float | None:
-    return _seconds(record) if record.name == "closed" else None
-
-
-def _opened_or_closed(record: Record) -> float:
-    return 1 if record.name == "initialized" else -1
-
-
-def _tokens(attribute: str) -> Callable[[Record], float | None]:
-    def tokens(record: Record) -> float | None:
-        value = record.attributes.get(attribute)
-        return value if isinstance(value, int) else None
-
-    return tokens
-
-
-_TOOL = (core.TOOL, names.OUTCOME, core.ERROR_TYPE)
-_REQUEST = (
-    core.METHOD,
-    core.TOOL,
-    core.PROMPT,
-    names.OUTCOME,
-    core.ERROR_TYPE,
-    core.ERROR_CODE,
-    core.PROTOCOL_VERSION,
-    core.TRANSPORT,
-)
-_CLAUDE = (core.GEN_AI_OPERATION, core.PROVIDER, names.OUTCOME, core.ERROR_TYPE)
-_MODELS = (core.REQUEST_MODEL, core.RESPONSE_MODEL)
-
-TABLE: Mapping[RecordKind, tuple[Measure, ...]] = {
-    "request": (Measure(names.OPERATION_DURATION, _seconds, _REQUEST),),
-    "tool": (
-        Measure(names.TOOL_CALLS, _one, _TOOL),
-        Measure(names.TOOL_ERRORS, _one_error, _TOOL),
-        Measure(names.TOOL_DURATION, _seconds, _TOOL),
-    ),
-    "claude": (
-        # A model that never answered may be a name that a client invented, and such become no label.
-        Measure(names.CLAUDE_DURATION, _seconds_if_completed, (*_CLAUDE, *_MODELS)),
-        Measure(names.CLAUDE_DURATION, _seconds_unless_completed, _CLAUDE),
-        Measure(
-            names.CLAUDE_TOKENS,
-            _tokens(core.INPUT_TOKENS),
-            (core.GEN_AI_OPERATION, core.PROVIDER, *_MODELS),
-            {names.TOKEN_TYPE: "input"},
-        ),
-        Measure(
-            names.CLAUDE_TOKENS,
-            _tokens(core.OUTPUT_TOKENS),
-            (core.GEN_AI_OPERATION, core.PROVIDER, *_MODELS),
-            {names.TOKEN_TYPE: "output"},
-        ),
-    ),
-    "session": (
-        Measure(names.SESSIONS_ACTIVE, _opened_or_closed, ()),
-        Measure(names.SESSION_DURATION, _seconds_if_closed, (core.PROTOCOL_VERSION,)),
-    ),
-    "error": (Measure(names.ERRORS, _one, (core.ERROR_TYPE,)),),
-    "rejected": (Measure(names.REQUESTS_REJECTED, _one, (names.REASON,)),),
-}
-"""What each kind of record adds to which metric."""
-
-EVENTS: Mapping[str, Measure] = {
-    core.CLAUDE_ATTEMPT: Measure(names.CLAUDE_ATTEMPTS, _one, (core.HTTP_STATUS, core.ERROR_TYPE)),
-}
-"""What an event adds, by its name: once its operation has ended."""

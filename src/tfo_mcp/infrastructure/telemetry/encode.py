@@ -17,12 +17,13 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tfo_mcp.infrastructure.telemetry.aggregate import Point, Sum
-from tfo_mcp.infrastructure.telemetry.conventions import ERROR_EVENT, SCOPE, SESSION_EVENT, Metric
+from tfo_mcp.infrastructure.telemetry.conventions import SCOPE, Metric
 from tfo_mcp.infrastructure.telemetry.otlp_values import key_values, text
 from tfo_mcp.infrastructure.telemetry.records import Item, LibrarySpan, LogEntry, Record
 from tfo_mcp.infrastructure.telemetry.span_bytes import KNOWN, REMOTE, SAMPLED, delimited, own_span
 from tfo_mcp.infrastructure.telemetry.spool import MAX_MESSAGE
 from tfo_mcp.infrastructure.telemetry.spool_file import Parcel
+from tfo_mcp.infrastructure.telemetry.table import TABLE, LogEvent
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -136,10 +137,9 @@ class Encoder:
 
 def _event(record: Record) -> tuple[LogEntry, str]:
     """What happened as a log record, and its event's name. Its body is that name in words, for who knows no events."""
-    if record.kind == "error":
-        name, level = ERROR_EVENT, (logging.ERROR, "ERROR")
-    else:
-        name, level = f"{SESSION_EVENT}{record.name}", (logging.INFO, "INFO")
+    event = cast("LogEvent", TABLE[record.kind].event)
+    name = f"{event.name}{record.name}" if event.name.endswith(".") else event.name
+    level = (event.level, logging.getLevelName(event.level))
     body = name.removeprefix("tfo.").replace(".", " ")
     return LogEntry(record.start_ns, record.start_ns, level, body, record.context, record.attributes), name
 

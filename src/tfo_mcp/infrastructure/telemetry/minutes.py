@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tfo_mcp.application import attributes as core
 from tfo_mcp.infrastructure.telemetry.records import Record
+from tfo_mcp.infrastructure.telemetry.table import TABLE
 
 _MINUTE = 60
 _NANOSECONDS = 1_000_000_000
@@ -82,7 +83,7 @@ class Minutes:
 
     def fold(self, record: Record) -> None:
         """Count an operation that has ended; nothing else, and not what only reads telemetry."""
-        name = _NAMES.get(record.kind)
+        name = TABLE[record.kind].counted_by
         attributes = record.attributes
         if name is None or core.READS_TELEMETRY in attributes:
             return
@@ -118,15 +119,6 @@ class Minutes:
             for key, count in counts.items():
                 if (known := self._counts.setdefault(key, count)) is not count:
                     known.add(count)
-
-
-_NAMES: Mapping[str, str] = {
-    "request": core.METHOD,
-    "tool": core.TOOL,
-    # The one asked for may be a name that a client invented; the one that answered is none.
-    "claude": core.RESPONSE_MODEL,
-}
-"""What an operation of each kind is called."""
 
 
 def _add_tokens(count: Count, attributes: Mapping[str, object]) -> None:

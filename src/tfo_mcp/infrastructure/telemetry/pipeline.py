@@ -19,11 +19,12 @@ from tfo_mcp.infrastructure.telemetry.log_handler import THREADS
 from tfo_mcp.infrastructure.telemetry.minutes import Minutes
 from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.recorder import Recorder
-from tfo_mcp.infrastructure.telemetry.records import Item, Record, RecordingListener, signal_of
+from tfo_mcp.infrastructure.telemetry.records import Item, Record, RecordingListener
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
 from tfo_mcp.infrastructure.telemetry.ring import Ring
 from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
 from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, SpoolFile
+from tfo_mcp.infrastructure.telemetry.table import signal_of
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.telemetry.encode import Encoder

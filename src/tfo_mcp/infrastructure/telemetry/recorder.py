@@ -22,6 +22,7 @@ from tfo_mcp.infrastructure.telemetry.minutes import Count, Key, Minutes
 from tfo_mcp.infrastructure.telemetry.options import RecorderOptions
 from tfo_mcp.infrastructure.telemetry.recorder_file import ProcessRow, RecorderFile, SessionRow, SpanRow
 from tfo_mcp.infrastructure.telemetry.records import Item, LibrarySpan, Record
+from tfo_mcp.infrastructure.telemetry.table import TABLE
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -78,10 +79,11 @@ class Recorder:
         """Keep the operations and sessions among `items` for the next commit."""
         for item in items:
             if isinstance(item, Record):
-                if item.kind == "session":
-                    self._sessions.append(_session_row(item))
-                elif item.context is not None and item.kind in _OPERATIONS:
+                becomes = TABLE[item.kind]
+                if becomes.span is not None:
                     self._spans.append(_span_row(item))
+                elif becomes.is_session:
+                    self._sessions.append(_session_row(item))
             elif isinstance(item, LibrarySpan):
                 with suppress(Exception):  # a library's span may hold anything; that costs no other its row
                     self._spans.append(_library_row(item))
@@ -148,8 +150,6 @@ class Recorder:
             self._aggregate.count(names.ROWS_DROPPED, lost, {names.REASON: names.DROPPED_UNWRITTEN})
         del self._sessions[:-_MOST_UNWRITTEN]
 
-
-_OPERATIONS: Final = frozenset({"request", "tool", "claude"})
 
 _MORE: Final = (
     core.CONVERSATION,

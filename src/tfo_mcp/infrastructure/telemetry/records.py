@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 RecordKind = SpanKind | Literal["session", "error", "rejected"]
-"""What a record is about. An operation becomes a span; the beginning or end of a session, and an error, become a
-log record; what was rejected only counts."""
-
-_SPANS: frozenset[RecordKind] = frozenset(get_args(SpanKind))
-_EVENTS: frozenset[RecordKind] = frozenset({"session", "error"})
+"""What a record is about; `table.py` says what becomes of it."""
 
 SpanEvent: TypeAlias = tuple[int, str, Mapping[str, AttributeValue]]
 """Nanoseconds since the epoch, name, attributes."""
@@ -91,10 +87,3 @@ class RecordingListener(Protocol):
     def health_changed(self) -> None:
         """Something is wrong with telemetry, something else than before, or nothing any more."""
         ...
-
-
-def signal_of(item: Item) -> Literal["traces", "logs"] | None:
-    """The signal in which `item` goes out; None where it is only counted."""
-    if isinstance(item, Record):
-        return "traces" if item.kind in _SPANS else "logs" if item.kind in _EVENTS else None
-    return "logs" if isinstance(item, LogEntry) else "traces"

@@ -8,7 +8,8 @@ from collections import deque
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.minutes import Minutes
-from tfo_mcp.infrastructure.telemetry.records import Item, Record, signal_of
+from tfo_mcp.infrastructure.telemetry.records import Item, Record
+from tfo_mcp.infrastructure.telemetry.table import signal_of
 
 
 class Ring:

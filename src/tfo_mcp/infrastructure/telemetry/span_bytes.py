@@ -12,11 +12,10 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final, cast
 
-from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
+from tfo_mcp.application.ports import AttributeValue, TraceContext
 from tfo_mcp.infrastructure.telemetry.otlp_values import any_value, text
 from tfo_mcp.infrastructure.telemetry.records import Record
-
-_FAILURES: Final = frozenset({"invalid", "failed", "timed_out"})
+from tfo_mcp.infrastructure.telemetry.table import FAILURES, TABLE
 
 # OTLP's `Span.flags`: the sampled bit of W3C trace context; whether the parent is remote, and that we know it.
 SAMPLED: Final = 0x1
@@ -29,7 +28,7 @@ _SPAN_ID: Final = b"\x12\x08"
 _TRACE_STATE: Final = b"\x1a"
 _PARENT_ID: Final = b"\x22\x08"
 _NAME: Final = b"\x2a"
-_KINDS: Final[Mapping[SpanKind, bytes]] = {"request": b"\x30\x02", "tool": b"\x30\x01", "claude": b"\x30\x01"}
+_KINDS: Final = {"server": b"\x30\x02", "internal": b"\x30\x01", None: b""}
 """With their value: SPAN_KIND_SERVER is 2, SPAN_KIND_INTERNAL 1."""
 _TIMES: Final = Struct("<cQcQ")
 _START, _END = b"\x39", b"\x41"
@@ -68,12 +67,12 @@ def own_span(record: Record) -> bytes:
             b"" if context.carried is None else delimited(_TRACE_STATE, context.carried.trace_state.encode()),
             _PARENT_ID + parent.to_bytes(8, "big") if parent else b"",
             _text(_NAME, record.name),
-            _KINDS[cast("SpanKind", record.kind)],
+            _KINDS[TABLE[record.kind].span],
             _TIMES.pack(_START, start, _END, start + record.duration_ns),
             *_attributes(_ATTRIBUTE, record.attributes),
             *[_event(at, name, attributes) for at, name, attributes in record.events],
             # Without a description: an error's text may hold secrets.
-            _STATUS_ERROR if record.outcome in _FAILURES else b"",
+            _STATUS_ERROR if record.outcome in FAILURES else b"",
             _FLAGS.pack(_FLAGS_TAG, flags),
         )
     )
