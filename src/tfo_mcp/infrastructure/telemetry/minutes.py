@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 from typing import NamedTuple
 
 from tfo_mcp.application import attributes as core
+from tfo_mcp.application.ports import AttributeValue
 from tfo_mcp.infrastructure.telemetry.records import Record
 from tfo_mcp.infrastructure.telemetry.table import TABLE
 
 _MINUTE = 60
 _NANOSECONDS = 1_000_000_000
+_MINUTE_NS = _MINUTE * _NANOSECONDS
 
 BUCKETS_PER_DOUBLING = 4
 """A bucket's upper bound is 19 % above its lower one, so that a percentile read from buckets is off by 9 % at most."""
@@ -32,9 +34,9 @@ class Key(NamedTuple):
     minute: int
     principal: str
     kind: str
-    name: str
+    name: AttributeValue
     outcome: str
-    error_type: str
+    error_type: AttributeValue
     bucket: int
 
 
@@ -87,20 +89,21 @@ class Minutes:
         attributes = record.attributes
         if name is None or core.READS_TELEMETRY in attributes:
             return
-        seconds = record.duration_ns / _NANOSECONDS
+        duration = record.duration_ns
         key = Key(
-            (record.start_ns + record.duration_ns) // (_MINUTE * _NANOSECONDS) * _MINUTE,
+            (record.start_ns + duration) // _MINUTE_NS * _MINUTE,
             record.principal,
             record.kind,
-            str(attributes.get(name, core.OTHER)),
+            attributes.get(name, core.OTHER),
             record.outcome,
-            str(attributes.get(core.ERROR_TYPE, "")),
-            int(BUCKETS_PER_DOUBLING * math.log2(record.duration_ns)) if record.duration_ns > 0 else 0,
+            attributes.get(core.ERROR_TYPE, ""),
+            int(BUCKETS_PER_DOUBLING * log2(duration)) if duration > 0 else 0,
         )
         with self._lock:
             count = self._counts.get(key)
             if count is None:
                 count = self._counts[key] = Count()
+            seconds = duration / _NANOSECONDS
             count.calls += 1
             count.seconds += seconds
             count.longest = max(count.longest, seconds)
