@@ -20,6 +20,7 @@ from support.measurements import keep
 from support.otlp import DEADLINE, Receiver, receiving
 from support.rotel import collector_before
 from support.server import Server, claude_at, serving
+from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
 
 ODD = (sys.executable, str(Path(__file__).with_name("odd_server.py")), "serve")
 SCRIPT = "replies: [{when: {contains: break}, status: 400}]"
@@ -229,7 +230,7 @@ def kept(folder: Path) -> Counter[tuple[str, str, str]]:
     counted = "SELECT kind, iif(kind = 'claude', '', name), outcome, sum(calls) FROM minutes GROUP BY 1, 2, 3"
     single = (
         "SELECT kind, CASE kind WHEN 'request' THEN method WHEN 'tool' THEN tool ELSE '' END, outcome, count(*) "
-        "FROM spans WHERE kind <> 'library' GROUP BY 1, 2, 3"
+        f"FROM ({OPERATIONS}) WHERE kind <> 'library' GROUP BY 1, 2, 3"  # of ours
     )
     with closing(sqlite3.connect(folder / "state" / "telemetry.db")) as database:
         found, alone = (

@@ -17,6 +17,7 @@ from tfo_mcp.domain.session import Session
 from tfo_mcp.infrastructure.telemetry import recorder as recorder_module
 from tfo_mcp.infrastructure.telemetry.client import MCPTelemetryClient
 from tfo_mcp.infrastructure.telemetry.options import RecorderOptions, TelemetryOptions
+from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
 
 ECHO: Mapping[str, AttributeValue] = {"gen_ai.tool.name": "echo"}
 
@@ -57,7 +58,9 @@ def test_each_operation_is_a_row_and_counted_in_its_minute(tmp_path: Path) -> No
         request.end("failed", "tool_error")
         assert client.settle(DEADLINE)
 
-        inner, outer = rows(tmp_path, "SELECT trace_id, span_id, parent_id, kind, tool, outcome FROM spans ORDER BY id")
+        query = f"SELECT trace_id, span_id, parent_id, kind, tool, outcome FROM ({OPERATIONS}) ORDER BY kind DESC"  # noqa: S608
+        inner, outer = rows(tmp_path, query)
+        assert rows(tmp_path, "SELECT count(*) FROM spans") == [(1,)]
     ids = (f"{request.context.trace_id:032x}", f"{request.context.span_id:016x}")
     assert outer == (*ids, None, "request", "echo", "failed")
     assert inner == (ids[0], f"{tool.context.span_id:016x}", ids[1], "tool", "echo", "failed")
@@ -66,6 +69,28 @@ def test_each_operation_is_a_row_and_counted_in_its_minute(tmp_path: Path) -> No
         ("request", "tools/call", "failed", "tool_error", 1),
         ("tool", "echo", "failed", "tool_error", 1),
     }
+
+
+@pytest.mark.behaviour("telemetry.recorder")
+def test_runs_that_share_no_row_with_their_request_have_their_own(tmp_path: Path) -> None:
+    with recording(kept_in(tmp_path)) as client:
+        request = client.span("request", "tools/call", attributes={"mcp.method.name": "tools/call"})
+        for known in (
+            ECHO,
+            {"gen_ai.tool.name": "other"},
+            {**ECHO, "tfo.error.id": "e"},
+        ):  # of the first's request no tool is known
+            client.span("tool", "tools.execute", parent=request.context, attributes=known).end("completed")
+        for _ in range(2):
+            client.span("tool", "execute_tool echo", parent=request.context, attributes=ECHO).end("completed")
+        end_one(client)
+        request.end("completed")
+        alone = client.span("request", "ping", attributes={"mcp.method.name": "ping"})
+        client.span("tool", "tools.execute", parent=alone.context, attributes=ECHO).end("completed")
+
+    assert rows(tmp_path, "SELECT count(*) FROM spans") == [(8,)]
+    counted = rows(tmp_path, f"SELECT kind, count(*) FROM ({OPERATIONS}) GROUP BY 1")  # noqa: S608
+    assert dict(counted) == {"tool": 7, "request": 1}
 
 
 @pytest.mark.behaviour("telemetry.recorder")

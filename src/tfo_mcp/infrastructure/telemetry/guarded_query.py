@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from tfo_mcp.domain.errors import InvalidQuery
 from tfo_mcp.domain.recorded import QueryAnswer
+from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,15 @@ class QueryLimits:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a query may read: columns of a table, the rows of one principal for which `where` holds."""
+    """What a query may read: columns of a table or query, the rows of one principal for which `where` holds."""
 
     columns: str
-    table: str
+    source: str
     where: str = "true"
     group_by: str = ""
 
 
+_OPERATIONS: Final = f"({OPERATIONS})"
 _SPAN: Final = (
     "trace_id, span_id, parent_id, ended_at - duration AS started_at, "
     "strftime('%Y-%m-%dT%H:%M:%fZ', ended_at - duration, 'unixepoch') AS started, ended_at, duration, outcome, "
@@ -48,26 +50,28 @@ _SPAN: Final = (
 )
 
 VIEWS: Final[Mapping[str, View]] = {
-    "requests": View(_SPAN + "method, tool, session_id", "spans", "kind = 'request' AND NOT reads_telemetry"),
+    "requests": View(_SPAN + "method, tool, session_id", _OPERATIONS, "kind = 'request' AND NOT reads_telemetry"),
     "tool_calls": View(
         _SPAN + "tool, CASE name WHEN 'tools.execute' THEN 'client' ELSE 'claude' END AS caller",
-        "spans",
+        _OPERATIONS,
         "kind = 'tool' AND NOT reads_telemetry",
     ),
     "claude_calls": View(
         _SPAN + "conversation_id, request_model, response_model, input_tokens, output_tokens, cache_read_tokens, "
         "cache_write_tokens, events",
-        "spans",
+        _OPERATIONS,
         "kind = 'claude'",
     ),
-    "spans": View(_SPAN + "kind, name, method, tool, session_id, conversation_id, events", "spans"),
-    "sessions": View("session_id, client_name, client_version, protocol_version, started_at, ended_at", "sessions"),
+    "spans": View(_SPAN + "kind, name, method, tool, session_id, conversation_id, events", _OPERATIONS),
+    "sessions": View(
+        "session_id, client_name, client_version, protocol_version, started_at, ended_at", "main.sessions"
+    ),
     "minutes": View(
         "minute, kind, name, outcome, nullif(error_type, '') AS error_type, sum(calls) AS calls, "
         "sum(seconds) AS seconds, max(longest) AS longest, sum(input_tokens) AS input_tokens, "
         "sum(output_tokens) AS output_tokens, sum(cache_read_tokens) AS cache_read_tokens, "
         "sum(cache_write_tokens) AS cache_write_tokens",
-        "minutes",
+        "main.minutes",
         group_by=" GROUP BY minute, kind, name, outcome, minutes.error_type",
     ),
 }
@@ -157,7 +161,7 @@ def _make_views(connection: sqlite3.Connection, principal: str) -> Collection[st
     inner = {name: f"view_{secrets.token_hex(16)}" for name in VIEWS}
     for name, view in VIEWS.items():
         connection.execute(
-            f"CREATE TEMP VIEW {inner[name]} AS SELECT {view.columns} FROM main.{view.table} "  # noqa: S608  # names from above
+            f"CREATE TEMP VIEW {inner[name]} AS SELECT {view.columns} FROM {view.source} "  # noqa: S608  # names from above
             f"WHERE {view.where} AND principal = {quoted}{view.group_by}"
         )
         connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {inner[name]}")  # noqa: S608  # as above

@@ -22,6 +22,7 @@ from tfo_mcp.domain.recorded import (
 from tfo_mcp.infrastructure.persistence.threads import Threads
 from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits, guarded_query
 from tfo_mcp.infrastructure.telemetry.minutes import BUCKETS_PER_DOUBLING
+from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
 
 _T = TypeVar("_T")
 
@@ -144,8 +145,10 @@ class RecorderReader:
         """See the port."""
         known = {"trace": trace_id.lower(), "principal": principal, "start": start, "limit": limit}
         where = "trace_id = :trace AND principal = :principal"
-        counted = await self._rows(f"SELECT count(*) FROM spans WHERE {where}", known)  # noqa: S608  # from above
-        spans = await self._spans(f"{where} ORDER BY ended_at - duration, id DESC LIMIT :limit OFFSET :start", known)
+        counted = await self._rows(f"SELECT count(*) FROM ({OPERATIONS}) WHERE {where}", known)  # noqa: S608  # from above
+        # What began at the same moment began around what is below it, which ended first.
+        order = "ORDER BY ended_at - duration, duration DESC LIMIT :limit OFFSET :start"
+        spans = await self._spans(f"{where} {order}", known, of=f"({OPERATIONS})")
         return TraceExcerpt(spans, start, int(counted[0][0]) if counted else 0)
 
     async def process(self, number: int) -> Process | None:
@@ -164,8 +167,8 @@ class RecorderReader:
         answer = await self._read(ask)
         return QueryAnswer((), (), complete=True) if answer is None else answer
 
-    async def _spans(self, where: str, known: Mapping[str, object]) -> Sequence[RecordedSpan]:
-        query = f"SELECT {_COLUMNS} FROM spans WHERE {where}"  # noqa: S608  # written above, values apart
+    async def _spans(self, where: str, known: Mapping[str, object], of: str = "spans") -> Sequence[RecordedSpan]:
+        query = f"SELECT {_COLUMNS} FROM {of} WHERE {where}"  # noqa: S608  # written above, values apart
         return [_span(row) for row in await self._rows(query, known)]
 
     async def _rows(self, query: str, known: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:

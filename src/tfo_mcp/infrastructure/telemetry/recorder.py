@@ -7,7 +7,7 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
@@ -77,16 +77,21 @@ class Recorder:
 
     def add(self, items: Sequence[Item]) -> None:
         """Keep the operations and sessions among `items` for the next commit."""
+        runs: dict[int, Record] = {}
+        """Of tools, by the request that they may share a row with: it ends right after them."""
         for item in items:
             if isinstance(item, Record):
                 becomes = TABLE[item.kind]
-                if becomes.span is not None:
-                    self._spans.append(_span_row(item))
+                if item.parent_id not in runs and _may_share(item):
+                    runs[item.parent_id] = item
+                elif becomes.span is not None:
+                    self._spans.append(_span_row(item, runs))
                 elif becomes.is_session:
                     self._sessions.append(_session_row(item))
             elif isinstance(item, LibrarySpan):
                 with suppress(Exception):  # a library's span may hold anything; that costs no other its row
                     self._spans.append(_library_row(item))
+        self._spans += [_span_row(run, {}) for run in runs.values()]
 
     def commit(self) -> None:
         """Write what was added and counted. What cannot be written is, with what comes next."""
@@ -176,7 +181,8 @@ _NOT_AGAIN: Final = frozenset(
 )
 
 
-def _span_row(record: Record) -> SpanRow:
+def _span_row(record: Record, runs: MutableMapping[int, Record]) -> SpanRow:
+    """Its row; with the run of a tool that is all that it did, taken from `runs`."""
     context, attributes = cast("TraceContext", record.context), record.attributes
     rest = {name: value for name, value in attributes.items() if name not in _NOT_AGAIN}
     row = (
@@ -196,10 +202,33 @@ def _span_row(record: Record) -> SpanRow:
         core.READS_TELEMETRY in attributes,
         _json(rest) if rest else None,
     )
-    if record.kind != "claude":
+    if record.kind == "request":
+        run = runs.get(context.span_id)
+        return row if run is None or not _is_all_of(record, run) else (*row, *_run(runs.pop(context.span_id)))
+    if record.kind == "tool":
         return row
     events = [_event(*event) for event in record.events if event[1] not in _ENDS]
     return (*row, *[attributes.get(name) for name in _MORE], _json(events) if events else None)
+
+
+def _may_share(run: Record) -> bool:
+    """Whether it is the run of a tool for a client, of which nothing is known that has no place in a shared row."""
+    return run.name == "tools.execute" and run.parent_id != 0 and run.attributes.keys() <= _NOT_AGAIN
+
+
+def _is_all_of(request: Record, run: Record) -> bool:
+    same_trace = cast("TraceContext", request.context).trace_id == cast("TraceContext", run.context).trace_id
+    return same_trace and request.attributes.get(core.TOOL) == run.attributes.get(core.TOOL)
+
+
+def _run(record: Record) -> SpanRow:
+    return (
+        f"{cast('TraceContext', record.context).span_id:016x}",
+        (record.start_ns + record.duration_ns) / _SECOND,
+        record.duration_ns / _SECOND,
+        record.outcome,
+        record.attributes.get(core.ERROR_TYPE),
+    )
 
 
 def _library_row(item: LibrarySpan) -> SpanRow:

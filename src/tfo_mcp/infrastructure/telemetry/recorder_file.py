@@ -49,7 +49,12 @@ CREATE TABLE spans (
     output_tokens INTEGER,
     cache_read_tokens INTEGER,
     cache_write_tokens INTEGER,
-    events TEXT
+    events TEXT,
+    run_span_id TEXT,
+    run_ended_at REAL,
+    run_duration REAL,
+    run_outcome TEXT,
+    run_error_type TEXT
 );
 CREATE INDEX spans_that_failed ON spans (ended_at) WHERE outcome IN ('failed', 'timed_out', 'invalid');
 CREATE TABLE minutes (
@@ -120,10 +125,21 @@ MORE_COLUMNS: Final = (
     "cache_write_tokens",
     "events",
 )
-"""What a row has besides that stands for more than a request or a tool's run."""
+"""What a row has besides that stands for a request to Claude, or for a library's span."""
+
+RUN_COLUMNS: Final = ("run_span_id", "run_ended_at", "run_duration", "run_outcome", "run_error_type")
+"""What a row has besides that stands for a tool's run too, the only thing that its request did: most calls are such."""
+
+OPERATIONS: Final = (
+    f"SELECT id, process, {', '.join((*SPAN_COLUMNS, *MORE_COLUMNS))} FROM main.spans UNION ALL "  # noqa: S608  # names from above
+    "SELECT id, process, principal, trace_id, run_span_id, span_id, 'tool', 'tools.execute', run_ended_at, "
+    "run_duration, run_outcome, run_error_type, NULL, tool, NULL, reads_telemetry, NULL"
+    f"{', NULL' * len(MORE_COLUMNS)} FROM main.spans WHERE run_span_id IS NOT NULL"
+)
+"""Every operation as a row of its own."""
 
 SpanRow: TypeAlias = tuple[object, ...]
-"""Values for `SPAN_COLUMNS`, or for those and `MORE_COLUMNS`: a plain tuple, because there are many."""
+"""Values for `SPAN_COLUMNS`, or for those and one of the others: a plain tuple, because there are many."""
 
 
 class SessionRow(NamedTuple):
@@ -150,10 +166,11 @@ class ProcessRow(NamedTuple):
 
 
 _ADD_PROCESS = f"INSERT INTO processes ({', '.join(ProcessRow._fields)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608  # names from above
-_ADD_SPAN, _ADD_WIDE_SPAN = (
-    f"INSERT INTO spans (process, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"  # noqa: S608  # as above
-    for columns in (SPAN_COLUMNS, (*SPAN_COLUMNS, *MORE_COLUMNS))
-)
+_ADD_SPAN = {
+    len(columns): f"INSERT INTO spans (process, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"  # noqa: S608  # as above
+    for columns in (SPAN_COLUMNS, (*SPAN_COLUMNS, *MORE_COLUMNS), (*SPAN_COLUMNS, *RUN_COLUMNS))
+}
+"""By the length of the row."""
 _ADD_MINUTE = (
     f"INSERT INTO minutes VALUES (?{', ?' * (len(Key._fields) + 6)}) ON CONFLICT DO UPDATE SET "  # noqa: S608  # as above
     "calls = calls + excluded.calls, seconds = seconds + excluded.seconds, "
@@ -188,8 +205,8 @@ class RecorderFile(DisposableDatabase):
     ) -> None:
         """Commit all of it, or nothing where it raises."""
         with self.transaction() as database:
-            database.executemany(_ADD_SPAN, [(process, *row) for row in spans if len(row) == len(SPAN_COLUMNS)])
-            database.executemany(_ADD_WIDE_SPAN, [(process, *row) for row in spans if len(row) > len(SPAN_COLUMNS)])
+            for length, statement in _ADD_SPAN.items():
+                database.executemany(statement, [(process, *row) for row in spans if len(row) == length])
             database.executemany(_ADD_SESSION, [(process, *row) for row in sessions])
             database.executemany(_ADD_MINUTE, [(*key, *count.row) for key, count in minutes.items()])
 
