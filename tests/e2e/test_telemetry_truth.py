@@ -229,8 +229,8 @@ def kept(folder: Path) -> Counter[tuple[str, str, str]]:
     """What the recorder counted, and the same of what it keeps by itself; by kind, name and outcome."""
     counted = "SELECT kind, iif(kind = 'claude', '', name), outcome, sum(calls) FROM minutes GROUP BY 1, 2, 3"
     single = (
-        "SELECT kind, CASE kind WHEN 'request' THEN method WHEN 'tool' THEN tool ELSE '' END, outcome, count(*) "
-        f"FROM ({OPERATIONS}) WHERE kind <> 'library' GROUP BY 1, 2, 3"  # of ours
+        "SELECT kind, CASE kind WHEN 'request' THEN method WHEN 'tool' THEN tool ELSE '' END, outcome, count(*) "  # noqa: S608  # names of ours
+        f"FROM ({OPERATIONS}) WHERE kind <> 'library' GROUP BY 1, 2, 3"
     )
     with closing(sqlite3.connect(folder / "state" / "telemetry.db")) as database:
         found, alone = (
