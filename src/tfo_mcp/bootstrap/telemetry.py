@@ -7,7 +7,6 @@ from typing import Any
 
 from tfo_mcp.application.attributes import READS_TELEMETRY
 from tfo_mcp.application.bus import Endpoint
-from tfo_mcp.application.ports import Changes
 from tfo_mcp.application.telemetry_queries import (
     ExplainFailure,
     FindSlowCalls,
@@ -22,6 +21,7 @@ from tfo_mcp.domain.recorded import FAILURES
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.tool import Tool
 from tfo_mcp.infrastructure.config import Settings
+from tfo_mcp.infrastructure.subscriptions import FollowedResources
 from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits
 from tfo_mcp.infrastructure.telemetry.reader import RecorderReader
 from tfo_mcp.infrastructure.telemetry.records import Item, Record
@@ -58,11 +58,13 @@ class Announcer:
     What only reads telemetry changes none: a client that reads what was announced would be told again.
     """
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: FollowedResources) -> None:
         self._changes = changes
 
     def recorded(self, items: Sequence[Item]) -> None:
         """Implements `RecordingListener`."""
+        if not self._changes.are_followed:
+            return
         changed = {change for item in items if isinstance(item, Record) for change in _changes_of(item)}
         for uri, principal in changed:
             self._changes.announce(uri, principal)

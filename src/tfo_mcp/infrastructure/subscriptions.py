@@ -41,6 +41,11 @@ class FollowedResources:
 
     # --- the port `Changes` ---
 
+    @property
+    def are_followed(self) -> bool:
+        """Whether anybody follows anything."""
+        return bool(self._feeds)
+
     def announce(self, uri: str, principal: str | None = None) -> None:
         """The resource at `uri` has changed, for everybody or for one `principal`."""
         if uri not in self._feeds or self._loop is None:
