@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -71,27 +72,24 @@ class Aggregate:
         self._max_label_sets = max_label_sets
         self._lock = threading.Lock()
         self._points: dict[Metric, list[Point]] = {}
-        self._known: dict[tuple[Measure | Metric, tuple[object, ...]], Point] = {}
+        self._known: defaultdict[Measure | Metric, dict[tuple[object, ...], Point]] = defaultdict(dict)
 
     def fold(self, record: Record) -> None:
         """Add what `record` means to every metric of its kind, and what its events count."""
         with self._lock:
-            for measure in TABLE[record.kind].measures:
-                self._add(measure, measure.value(record), record.attributes)
+            self._add(TABLE[record.kind].measures, record, record.attributes)
             for _, event, attributes in record.events:
                 if (measure := EVENTS.get(event)) is not None:
-                    self._add(measure, measure.value(record), attributes)
+                    self._add((measure,), record, attributes)
             self.changes += 1
 
     def count(self, metric: Metric, value: int, attributes: Mapping[str, AttributeValue] = _NOTHING) -> None:
         """Add to a counter that no record stands for."""
         if value == 0:
             return
-        key = (metric, tuple(attributes.values()))
+        key = tuple(attributes.values())
         with self._lock:
-            point = self._known.get(key)
-            if point is None:
-                point = self._new_point(key, metric, attributes)
+            point = self._known[metric].get(key) or self._new_point(metric, key, metric, attributes)
             point.add(value)
             self.changes += 1
 
@@ -105,19 +103,24 @@ class Aggregate:
         with self._lock:
             return [(metric, [point.copy() for point in points]) for metric, points in self._points.items()]
 
-    def _add(self, measure: Measure, value: float | None, attributes: Mapping[str, AttributeValue]) -> None:
-        if value is None:
-            return
-        key = (measure, tuple(map(attributes.get, measure.labels)))
-        point = self._known.get(key)
-        if point is None:
-            labels = {label: attributes[label] for label in measure.labels if label in attributes}
-            point = self._new_point(key, measure.metric, {**measure.constant, **labels})
-        point.add(value)
+    def _add(self, measures: Sequence[Measure], record: Record, attributes: Mapping[str, AttributeValue]) -> None:
+        labels, key = (), ()
+        for measure in measures:
+            value = measure.value(record)
+            if value is None:
+                continue
+            if measure.labels is not labels:  # those of a kind have mostly the same
+                labels, key = measure.labels, tuple(map(attributes.get, measure.labels))
+            point = self._known[measure].get(key)
+            if point is None:
+                known = {label: attributes[label] for label in labels if label in attributes}
+                point = self._new_point(measure, key, measure.metric, {**measure.constant, **known})
+            point.add(value)
 
     def _new_point(
         self,
-        key: tuple[Measure | Metric, tuple[object, ...]],
+        source: Measure | Metric,
+        key: tuple[object, ...],
         metric: Metric,
         attributes: Mapping[str, AttributeValue],
     ) -> Point:
@@ -128,7 +131,7 @@ class Aggregate:
             return points[-1]  # not remembered under its key, or the keys would be what has no bound
         point = _empty(metric, attributes)
         points.append(point)
-        self._known[key] = point
+        self._known[source][key] = point
         return point
 
 
