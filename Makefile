@@ -39,7 +39,7 @@ test-ci: check ## run the checks, then the longer tests (at most 25 minutes)
 soak: setup ## measure the long figures, by hand
 	$(BIN)/pytest -q -m soak -o faulthandler_timeout=7200
 
-bench: setup ## measure beside other servers, by hand (Linux; ARGS=--quick for two minutes)
+bench: setup ## measure beside other servers, by hand (Linux; ARGS=--quick for five minutes)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 check: setup ## lint, formatting, types, layers

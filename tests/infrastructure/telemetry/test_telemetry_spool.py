@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from queue import Queue
 from shutil import rmtree
 from typing import Any
 
 import pytest
 
+from tfo_mcp.infrastructure.telemetry import spool as spool_module
 from tfo_mcp.infrastructure.telemetry.spool import MAX_MESSAGE, Lost, Spool, SpoolLimits
 from tfo_mcp.infrastructure.telemetry.spool_file import Parcel, SpoolFile
 
@@ -146,6 +148,36 @@ def test_a_full_batch_lingers_for_nobody() -> None:
     with a_spool(linger=3600, max_items=2) as spool:
         put(spool, traces("ab", 2))
         assert told(spool.take()) == ("traces", b"ab", 2)
+
+
+class WatchedFile(SpoolFile):
+    """Tells of each look that the sender takes before it sleeps."""
+
+    looks: Queue[None]
+
+    def may_send(self) -> bool:
+        self.looks.put(None)
+        return super().may_send()
+
+
+@pytest.mark.parametrize(("linger", "puts"), [(3600.0, 2), (0.0, 1)])
+def test_whoever_waits_is_woken_as_soon_as_there_is_something_to_take(
+    monkeypatch: pytest.MonkeyPatch, linger: float, puts: int
+) -> None:
+    """With a long linger the first that is put is looked at and left, and the second makes the batch full."""
+    monkeypatch.setattr(spool_module, "_LOOK_AGAIN", 10 * DEADLINE)
+    file = WatchedFile(None, "me", "process")
+    file.looks = Queue[None]()
+    limits = SpoolLimits(
+        max_bytes=1000, max_age=3600, max_dead_bytes=0, max_items=puts if linger else 10, linger=linger
+    )
+    spool, arrived = Spool(file, limits), Queue[Parcel | None]()
+    threading.Thread(target=lambda: arrived.put(spool.take()), daemon=True).start()
+    for _ in range(puts):
+        file.looks.get(timeout=DEADLINE)  # and it sleeps before the spool can be used
+        put(spool, traces("a"))
+    assert told(arrived.get(timeout=DEADLINE)) == ("traces", b"a" * puts, puts)
+    spool.release()
 
 
 def test_what_is_taken_still_waits_until_it_is_accepted() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
@@ -30,11 +30,11 @@ class Carried:
     baggage: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """W3C trace context: a 128-bit trace id and a 64-bit span id as integers.
 
     Both are 0 only in what a client sends that carries something but has no trace: it is nobody's parent.
+    Each operation makes one, and a tuple is made in half the time of a frozen dataclass.
 
     Attributes:
         principal: on whose behalf the operation runs, and all below it.
