@@ -35,7 +35,7 @@ _log = logging.getLogger("tfo_mcp.telemetry")
 _MOST_IN_MEMORY = 64 * 1024 * 1024
 """Bytes that wait where there is no spool on disk."""
 
-TICK = 0.1
+TICK = 0.08
 """Seconds from the first record that waits until the ring is emptied. A kill may cost what was recorded in the last
 0.1 s, and the rest of those are for the work; the longer this is, the fewer commits there are."""
 
