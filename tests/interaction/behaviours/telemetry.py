@@ -78,6 +78,21 @@ TELEMETRY: Sequence[Behaviour] = (
         "When there is too much, spans go and are counted; counters count every call.",
     ),
     Behaviour(
+        "telemetry.sampled",
+        "telemetry.max_traces_per_second",
+        "Where it is limited, so many requests a second are exported, each with all its spans, and the others counted.",
+    ),
+    Behaviour(
+        "telemetry.sampled.kept",
+        "telemetry.max_traces_per_second",
+        "What failed, or was slower than the 99th percentile of its name, is exported whatever the limit.",
+    ),
+    Behaviour(
+        "telemetry.sampled.bounded",
+        "telemetry.max_traces_per_second",
+        "What waits for the end of its request is bounded in number and time, and exported then.",
+    ),
+    Behaviour(
         "telemetry.serialized",
         "diagrams: Telemetry Flow; OpenTelemetry protocol",
         "Spans and metrics arrive whole, over gRPC and over HTTP.",

@@ -392,6 +392,15 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     logs: Annotated[
         bool, Meta(description="Send the log too, from `logging.level` up; of errors their type, not their text.")
     ] = True
+    max_traces_per_second: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Requests whose spans are sent, in a second; 0: all. What failed or was unusually slow always "
+            "is, and counts as one of them. What is left out counts in `tfo.telemetry.spans.dropped` as `sampled`.",
+        ),
+    ] = 0.0
     ring_capacity: Annotated[
         int,
         Meta(

@@ -156,12 +156,13 @@ class MCPTelemetryClient:
         complaints = [] if pipeline is None else pipeline.complaints
         spool = None if pipeline is None else await asyncio.to_thread(pipeline.contents)
         waiting: Mapping[str, int] = {} if spool is None else spool.items
+        sampled = None if pipeline is None else pipeline.sampled
         details = {
             "state": self.state.value,
             "endpoint_set": self._options.endpoint is not None,
             "spans_exported": count(names.SPANS_EXPORTED),
             "spans_waiting": waiting.get("traces", 0),
-            "spans_dropped": count(names.SPANS_DROPPED),
+            "spans_dropped": count(names.SPANS_DROPPED) - (0 if sampled is None else sampled.dropped_spans),
             "logs_exported": count(names.LOGS_EXPORTED),
             "logs_waiting": waiting.get("logs", 0),
             "logs_dropped": count(names.LOGS_DROPPED),
@@ -171,6 +172,8 @@ class MCPTelemetryClient:
             "refused_kept": 0 if spool is None else spool.dead,
             "problems": complaints,
         }
+        if sampled is not None:
+            details |= {"spans_sampled_out": sampled.dropped_spans, "sampled_share": round(sampled.share, 4)}
         ill = bool(complaints) or self.state is TelemetryState.DISABLED
         return ComponentHealth(HealthStatus.DEGRADED if ill else HealthStatus.HEALTHY, details)
 

@@ -75,6 +75,7 @@ class TelemetryOptions:
         logs: whether what is logged goes out too.
         redact: what a logged text becomes before it goes out.
         recorder: what this machine keeps by itself; None: nothing.
+        max_traces_per_second: local roots whose spans go out; 0: all.
         ring_capacity: records that may wait for the pipeline.
         batch_size: spans or log records in one export at most.
         spool: the file in which what is encoded waits for the collector; None: in memory.
@@ -108,6 +109,7 @@ class TelemetryOptions:
     logs: bool = True
     redact: Callable[[str], str] = field(default=str, repr=False)
     recorder: RecorderOptions | None = None
+    max_traces_per_second: float = 0.0
     ring_capacity: int = 8192
     batch_size: int = 2048
     spool: Path | None = None
@@ -206,6 +208,7 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
             logs=told.logs,
             redact=Redaction(settings),
             recorder=_recorder(settings),
+            max_traces_per_second=told.max_traces_per_second,
             ring_capacity=told.ring_capacity,
             batch_size=told.batch_size,
             spool=settings.storage.spool,
