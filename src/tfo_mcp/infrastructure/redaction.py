@@ -1,4 +1,4 @@
-"""Takes secrets out of text that leaves the process beside the protocol: the log on stderr and the log over OTLP."""
+"""Takes secrets out of text that leaves the process beside the protocol: the log, and what telemetry tells."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ _SHORTEST_SECRET = 8
 
 _SECRETS = re.compile(
     r"sk-ant-[\w-]+|tfs_\w+"  # Anthropic's and TelemetryFlow's keys
+    r"|\bsk-[\w-]{20,}|\bAIza[\w-]{35}|\b(?:AKIA|ASIA)[A-Z0-9]{16}"  # OpenAI's, Google's, Amazon's
+    r"|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{20,}|\bxox[abeprs]-[\w-]{10,}"  # GitHub, GitLab, Slack
+    r"|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*"  # JSON Web Tokens
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
     r"|(?i:(?<=bearer ))[\w.~+/=-]{16,}"
     r"|(?<=://)[^\s/@\"']+(?=@)"  # user and password in a URL
 )
