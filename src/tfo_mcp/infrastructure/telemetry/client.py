@@ -28,7 +28,7 @@ from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
 from tfo_mcp.infrastructure.telemetry.records import Record, RecordingListener
 from tfo_mcp.infrastructure.telemetry.ring import Ring
-from tfo_mcp.infrastructure.telemetry.span import NullSpan, RecordingSpan
+from tfo_mcp.infrastructure.telemetry.span import CapturingSpan, NullSpan, RecordingSpan
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -86,6 +86,7 @@ class MCPTelemetryClient:
     def __init__(self, options: TelemetryOptions) -> None:
         self._machine = StateMachine("telemetry client", TELEMETRY_TRANSITIONS, TelemetryState.CREATING)
         self._options = options
+        self._contents = options.contents
         self._aggregate = Aggregate()
         self._minutes = None if options.recorder is None else Minutes()
         self._ring = Ring(self._aggregate, self._minutes, options.ring_capacity, exports_logs=options.logs)
@@ -116,6 +117,9 @@ class MCPTelemetryClient:
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> RecordingSpan:
         """Start to measure an operation."""
+        if self._contents is not None:
+            length = self._contents.length
+            return CapturingSpan(self._ring, kind, name, parent, attributes or _NO_ATTRIBUTES, principal, length=length)
         return RecordingSpan(self._ring, kind, name, parent, attributes or _NO_ATTRIBUTES, principal)
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:

@@ -279,7 +279,7 @@ class Pipeline:
     def _cycle(self) -> None:
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         settlers = [self._settlers.popleft() for _ in range(len(self._settlers))]
-        items = self._ring.take()
+        items = self._redacted(self._ring.take())
         # One part's failure is no other's: the thread must live on, or nothing would be recorded any more.
         for work in (self._fold, self._keep):
             self._try(work, items)
@@ -332,6 +332,16 @@ class Pipeline:
         if self._stopping:
             export.metrics()  # the last word, on what was dropped just now
             export.commit()
+
+    def _redacted(self, items: list[Item]) -> list[Item]:
+        """The items without secrets in what they say; what comes after the time is over goes without contents."""
+        contents = self._options.contents
+        if contents is None:
+            return items
+        return [
+            contents.of(item, keep=time.monotonic() < self._deadline) if isinstance(item, Record) else item
+            for item in items
+        ]
 
     def _sift(self, sampler: Sampler, items: Sequence[Item], *, waits: bool) -> list[Item]:
         """What is to go out now; what never will is counted before the metrics go."""

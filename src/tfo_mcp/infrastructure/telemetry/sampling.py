@@ -25,7 +25,7 @@ from tfo_mcp.infrastructure.telemetry.table import FAILURES, signal_of
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-MAX_WAITING = 16_384
+MAX_WAITING = 4096
 """Spans that may wait for their root; the oldest go out, and all that is theirs, when there are more."""
 
 MAX_AGE = 60.0
