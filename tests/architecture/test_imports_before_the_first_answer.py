@@ -42,6 +42,7 @@ NEVER_BEFORE: Sequence[str] = (
     "opentelemetry.exporter",
     "opentelemetry.proto",
     "opentelemetry.sdk",
+    "re2",
     "sqlalchemy",
     "structlog",
     "yaml",

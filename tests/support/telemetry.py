@@ -19,6 +19,8 @@ current_span: ContextVar[FakeSpan | None] = ContextVar("current_span", default=N
 class FakeSpan:
     """A `Span`: what was noted of one operation. `ended` is how it ended, None until then."""
 
+    captures_content = True
+
     def __init__(
         self,
         kind: SpanKind,
@@ -32,11 +34,15 @@ class FakeSpan:
         self.context = context
         self.parent = parent
         self.attributes = dict(attributes)
+        self.contents: dict[str, object] = {}
         self.events: list[str] = []
         self.ended: tuple[Outcome, str | None] | None = None
 
     def set(self, key: str, value: AttributeValue) -> None:
         self.attributes[key] = value
+
+    def set_content(self, key: str, content: object) -> None:
+        self.contents[key] = content
 
     def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         self.events.append(name)

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from tfo_mcp.application import attributes
+from tfo_mcp.application.gen_ai_messages import answer_message, new_messages, text_part
 from tfo_mcp.application.ports import (
     Attempt,
     AttributeValue,
@@ -40,6 +41,10 @@ class ClaudeSpan:
             attributes.CONVERSATION: conversation_id,
         }
         self._span = telemetry.span("claude", "claude.request", parent=parent, attributes=self._known)
+        if self._span.captures_content:
+            if request.system and request.system.strip():
+                self._span.set_content(attributes.SYSTEM_INSTRUCTIONS, [text_part(request.system)])
+            self._span.set_content(attributes.INPUT_MESSAGES, new_messages(request.transcript))
         self._began = time.monotonic()
         self._has_chunk = False
 
@@ -80,6 +85,8 @@ class ClaudeSpan:
         span.set(attributes.OUTPUT_TOKENS, answer.usage.output_tokens)
         span.set(attributes.CACHE_READ_TOKENS, answer.usage.cache_read_tokens)
         span.set(attributes.CACHE_WRITE_TOKENS, answer.usage.cache_write_tokens)
+        if span.captures_content:
+            span.set_content(attributes.OUTPUT_MESSAGES, [answer_message(answer.message)])
         span.end("completed")
 
     def failed(self, failure: ClaudeFailure) -> None:

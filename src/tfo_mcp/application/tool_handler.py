@@ -109,7 +109,8 @@ class ToolHandler:
             tool = (offered or self._tools).find(command.name)
         except UnknownTool:
             execution.fire(ExecutionTrigger.UNKNOWN_TOOL)
-            self._finish(attributes.OTHER, self._span(attributes.OTHER, info), started, "invalid", "unknown_tool", info)
+            span = self._span(attributes.OTHER, command, info)
+            self._finish(attributes.OTHER, span, started, "invalid", "unknown_tool", info)
             raise
         if info.span is not None:
             info.span.name = f"{info.operation} {tool.name}"
@@ -119,17 +120,21 @@ class ToolHandler:
         execution.fire(ExecutionTrigger.PARSE_REQUEST)
         violations = self._validate(tool, command.arguments)
         execution.fire(ExecutionTrigger.SCHEMA_INVALID if violations else ExecutionTrigger.SCHEMA_VALID)
-        span = self._span(tool.name, info)
+        span = self._span(tool.name, command, info)
         if tool.reads_telemetry:
             span.set(attributes.READS_TELEMETRY, value=True)
         if violations:
             invalid = InvalidArguments(tool.name, violations)
+            refusal = ToolResult(str(invalid), is_error=True)
+            _keep_result(span, refusal)
             self._finish(tool.name, span, started, "invalid", invalid.error_type, info)
-            return ToolResult(str(invalid), is_error=True)
+            return refusal
         execution.fire(ExecutionTrigger.RUN_HANDLER)
         context = _Context(self, span, info)
         trigger, ending, error_type = await self._run(tool, command.arguments, span, context)
         execution.fire(trigger)
+        if not isinstance(ending, asyncio.CancelledError):
+            _keep_result(span, ending)
         self._finish(tool.name, span, started, _OUTCOMES[trigger], error_type, info)
         if context.intent is not None:
             self._audit.conclude(context.intent, _OUTCOMES[trigger], error_type, time.perf_counter() - started)
@@ -143,15 +148,18 @@ class ToolHandler:
             validate = self._validators[tool.name] = self._schemas.compile(tool.input_schema)
         return validate(arguments)
 
-    def _span(self, tool: str, info: RequestInfo) -> Span:
+    def _span(self, tool: str, command: CallTool, info: RequestInfo) -> Span:
         by_claude = info.span is None
         parent = info.parent if info.span is None else info.span.context
-        return self._telemetry.span(
+        span = self._telemetry.span(
             "tool",
             f"execute_tool {tool}" if by_claude else "tools.execute",
             parent=parent,
             attributes={attributes.GEN_AI_OPERATION: "execute_tool", attributes.TOOL: tool},
         )
+        if span.captures_content:
+            span.set_content(attributes.TOOL_ARGUMENTS, command.arguments)
+        return span
 
     async def _run(
         self, tool: Tool, arguments: Mapping[str, Any], span: Span, context: _Context
@@ -252,6 +260,11 @@ _OUTCOMES: Mapping[ExecutionTrigger, Outcome] = {
     ExecutionTrigger.TIMEOUT: "timed_out",
     ExecutionTrigger.CANCEL: "cancelled",
 }
+
+
+def _keep_result(span: Span, result: ToolResult) -> None:
+    if span.captures_content:
+        span.set_content(attributes.TOOL_RESULT, result.text if result.structured is None else result.structured)
 
 
 def _judged(result: ToolResult) -> tuple[ExecutionTrigger, str | None]:

@@ -1,4 +1,4 @@
-"""Takes secrets out of text that leaves the process beside the protocol: the log on stderr and the log over OTLP."""
+"""Takes secrets out of text that leaves the process beside the protocol: the log, and what telemetry tells."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from tfo_mcp.infrastructure.config import Settings, secrets_of
 _SHORTEST_SECRET = 8
 """Characters; to blot out anything shorter would blot out ordinary words."""
 
+# Every log record is searched: a word boundary in front of an alternative would take five times as long, and what may
+# begin anywhere in a long word, time in proportion to its square.
 _SECRETS = re.compile(
     r"sk-ant-[\w-]+|tfs_\w+"  # Anthropic's and TelemetryFlow's keys
+    r"|sk-(?<!\wsk-)[\w-]{20,}|AIza[\w-]{35}|(?:AKIA|ASIA)[A-Z0-9]{16}"  # OpenAI's, Google's, Amazon's
+    r"|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeprs]-[\w-]{10,}"  # GitHub, GitLab, Slack
+    r"|eyJ(?<![\w-]eyJ)[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*"  # JSON Web Tokens
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
     r"|(?i:(?<=bearer ))[\w.~+/=-]{16,}"
     r"|(?<=://)[^\s/@\"']+(?=@)"  # user and password in a URL
 )

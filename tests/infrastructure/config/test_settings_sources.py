@@ -22,6 +22,7 @@ ALL_SETTINGS = [(section, key) for section in SECTIONS for key in settings_of(se
 
 EXAMPLES = {
     "one of power, process": "power",
+    "a list of at most 100 patterns of at most 1000 characters, as RE2 knows them": r'["card-[0-9]{4,}", "a+"]',
     "text": "example",
     "text of 1 to 200 characters": "example",
     "text of 1 to 20 characters": "EUR",

@@ -78,6 +78,46 @@ TELEMETRY: Sequence[Behaviour] = (
         "When there is too much, spans go and are counted; counters count every call.",
     ),
     Behaviour(
+        "telemetry.sampled",
+        "docs/how-to/choose-what-is-exported.md",
+        "Where it is limited, so many requests a second are exported, each with all its spans, and the others counted.",
+    ),
+    Behaviour(
+        "telemetry.sampled.kept",
+        "docs/how-to/choose-what-is-exported.md",
+        "What failed, or was slower than the 99th percentile of its name, is exported whatever the limit.",
+    ),
+    Behaviour(
+        "telemetry.sampled.bounded",
+        "docs/how-to/choose-what-is-exported.md",
+        "What waits for the end of its request is bounded in number and time, and exported then.",
+    ),
+    Behaviour(
+        "contents.off",
+        "docs/how-to/choose-what-is-exported.md",
+        "What people, tools and Claude said is in no signal and no file of telemetry.",
+    ),
+    Behaviour(
+        "contents.captured",
+        "docs/how-to/choose-what-is-exported.md",
+        "With `telemetry.capture_content`, arguments and results stand on a tool's span.",
+    ),
+    Behaviour(
+        "contents.messages",
+        "docs/how-to/choose-what-is-exported.md",
+        "What is newly said to Claude, and his answer, stand on his request's span in the conventions' shapes.",
+    ),
+    Behaviour(
+        "contents.redacted",
+        "docs/how-to/choose-what-is-exported.md",
+        "Of contents, secrets and what the user's patterns match are taken out before anything is written.",
+    ),
+    Behaviour(
+        "contents.bounded",
+        "docs/how-to/choose-what-is-exported.md",
+        "Contents are cut to length, and cost no operation anything, whatever they are.",
+    ),
+    Behaviour(
         "telemetry.serialized",
         "diagrams: Telemetry Flow; OpenTelemetry protocol",
         "Spans and metrics arrive whole, over gRPC and over HTTP.",

@@ -61,6 +61,19 @@ class Span(Protocol):
         """Add what became known meanwhile."""
         ...
 
+    @property
+    def captures_content(self) -> bool:
+        """Whether `set_content` keeps anything: where it does not, nobody need prepare it."""
+        ...
+
+    def set_content(self, key: str, content: object) -> None:
+        """Keep what somebody said, asked for or was given, if the operator wants it; nothing elsewhere.
+
+        Of `content`, in the types of JSON, a bounded part is copied at once; what JSON has no form for is named by
+        its type.
+        """
+        ...
+
     def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Note a point in time within the operation."""
         ...

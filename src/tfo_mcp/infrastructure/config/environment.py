@@ -20,7 +20,7 @@ from tfo_mcp.infrastructure.telemetry.conventions import ENVIRONMENT, SERVICE_NA
 PREFIX = "TELEMETRYFLOW_MCP_"
 _LISTS = frozenset({"claude.allow_tools", "tools.roots", "tools.execute_command.allow"})
 _MAPPINGS = frozenset({"telemetry.headers", "telemetry.resource_attributes"})
-_JSON = frozenset({"claude.prices"})
+_JSON = frozenset({"claude.prices", "telemetry.redact_patterns"})
 
 _FOREIGN = {
     "ANTHROPIC_API_KEY": "claude.api_key",

@@ -43,6 +43,7 @@ _OTHER_WORDS: Mapping[str, Mapping[str, object]] = {
     "telemetry.protocol": {"http": "http/protobuf"},
     "telemetry.enabled": _YES_OR_NO,
     "telemetry.insecure": _YES_OR_NO,
+    "telemetry.capture_content": _YES_OR_NO,
     "telemetry.logs": _YES_OR_NO,
     "telemetry.recorder": _YES_OR_NO,
     "telemetry.compression": {"gzip": True, "none": False, **_YES_OR_NO},

@@ -392,6 +392,33 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     logs: Annotated[
         bool, Meta(description="Send the log too, from `logging.level` up; of errors their type, not their text.")
     ] = True
+    capture_content: Annotated[
+        bool,
+        Meta(
+            description="Record arguments and results of tools and the messages of conversations too, without "
+            "the secrets that are known or look like one, and cut to length."
+        ),
+    ] = False
+    content_length: Annotated[
+        int, Meta(ge=64, le=32_768, description="Characters of one such content that are kept, as JSON.")
+    ] = 4096
+    redact_patterns: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
+        Meta(
+            max_length=100,
+            title="a list of at most 100 patterns of at most 1000 characters, as RE2 knows them",
+            description="What is taken out of contents besides, from each text and from the JSON as a whole.",
+        ),
+    ] = ()
+    max_traces_per_second: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Requests whose spans are sent, in a second; 0: all. What failed or was unusually slow always "
+            "is, and counts as one of them. What is left out counts in `tfo.telemetry.spans.dropped` as `sampled`.",
+        ),
+    ] = 0.0
     ring_capacity: Annotated[
         int,
         Meta(

@@ -28,7 +28,7 @@ from tfo_mcp.infrastructure.telemetry.options import TelemetryOptions
 from tfo_mcp.infrastructure.telemetry.pipeline import Pipeline
 from tfo_mcp.infrastructure.telemetry.records import Record, RecordingListener
 from tfo_mcp.infrastructure.telemetry.ring import Ring
-from tfo_mcp.infrastructure.telemetry.span import NullSpan, RecordingSpan
+from tfo_mcp.infrastructure.telemetry.span import CapturingSpan, NullSpan, RecordingSpan
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -86,6 +86,7 @@ class MCPTelemetryClient:
     def __init__(self, options: TelemetryOptions) -> None:
         self._machine = StateMachine("telemetry client", TELEMETRY_TRANSITIONS, TelemetryState.CREATING)
         self._options = options
+        self._contents = options.contents
         self._aggregate = Aggregate()
         self._minutes = None if options.recorder is None else Minutes()
         self._ring = Ring(self._aggregate, self._minutes, options.ring_capacity, exports_logs=options.logs)
@@ -116,6 +117,9 @@ class MCPTelemetryClient:
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> RecordingSpan:
         """Start to measure an operation."""
+        if self._contents is not None:
+            length = self._contents.length
+            return CapturingSpan(self._ring, kind, name, parent, attributes or _NO_ATTRIBUTES, principal, length=length)
         return RecordingSpan(self._ring, kind, name, parent, attributes or _NO_ATTRIBUTES, principal)
 
     def record_session_event(self, event: Literal["initialized", "closed"], session: Session) -> None:
@@ -156,12 +160,13 @@ class MCPTelemetryClient:
         complaints = [] if pipeline is None else pipeline.complaints
         spool = None if pipeline is None else await asyncio.to_thread(pipeline.contents)
         waiting: Mapping[str, int] = {} if spool is None else spool.items
+        sampled = None if pipeline is None else pipeline.sampled
         details = {
             "state": self.state.value,
             "endpoint_set": self._options.endpoint is not None,
             "spans_exported": count(names.SPANS_EXPORTED),
             "spans_waiting": waiting.get("traces", 0),
-            "spans_dropped": count(names.SPANS_DROPPED),
+            "spans_dropped": count(names.SPANS_DROPPED) - (0 if sampled is None else sampled.dropped_spans),
             "logs_exported": count(names.LOGS_EXPORTED),
             "logs_waiting": waiting.get("logs", 0),
             "logs_dropped": count(names.LOGS_DROPPED),
@@ -171,6 +176,8 @@ class MCPTelemetryClient:
             "refused_kept": 0 if spool is None else spool.dead,
             "problems": complaints,
         }
+        if sampled is not None:
+            details |= {"spans_sampled_out": sampled.dropped_spans, "sampled_share": round(sampled.share, 4)}
         ill = bool(complaints) or self.state is TelemetryState.DISABLED
         return ComponentHealth(HealthStatus.DEGRADED if ill else HealthStatus.HEALTHY, details)
 

@@ -24,6 +24,7 @@ OVERFLOW = "otel.metric.overflow"  # OpenTelemetry metrics SDK specification, "C
 CLIENT_NAME = "tfo.client.name"  # what a client calls itself: of log records only, never a label
 CLIENT_VERSION = "tfo.client.version"
 LOGGER = "tfo.logger.name"
+ADJUSTED_COUNT = "tfo.sampling.adjusted_count"  # of a root that is exported: how many roots it stands for
 
 # --- resource ----------------------------------------------------------------------------------------
 
@@ -111,3 +112,4 @@ DROPPED_EVICTED = "evicted"  # they were too old, or the spool was full and they
 DROPPED_UNWRITTEN = "unwritten"  # neither the disk nor the collector took them in time
 DROPPED_REFUSED = "refused"  # the collector answered that it will never take them
 DROPPED_UNENCODABLE = "unencodable"  # OTLP cannot express it
+DROPPED_SAMPLED = "sampled"  # as `telemetry.max_traces_per_second` wants it

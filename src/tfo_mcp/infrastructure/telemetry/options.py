@@ -12,6 +12,7 @@ from tfo_mcp import __version__
 from tfo_mcp.infrastructure.config import ConfigurationError, Settings, changed_settings
 from tfo_mcp.infrastructure.config.environment import RESOURCE_SETTINGS
 from tfo_mcp.infrastructure.redaction import Redaction
+from tfo_mcp.infrastructure.telemetry.contents import ContentRedaction
 
 Protocol = Literal["grpc", "http/protobuf", "http"]
 Durability = Literal["process", "power"]
@@ -75,6 +76,8 @@ class TelemetryOptions:
         logs: whether what is logged goes out too.
         redact: what a logged text becomes before it goes out.
         recorder: what this machine keeps by itself; None: nothing.
+        contents: what becomes of arguments, results and messages; None: they are not even looked at.
+        max_traces_per_second: local roots whose spans go out; 0: all.
         ring_capacity: records that may wait for the pipeline.
         batch_size: spans or log records in one export at most.
         spool: the file in which what is encoded waits for the collector; None: in memory.
@@ -108,6 +111,8 @@ class TelemetryOptions:
     logs: bool = True
     redact: Callable[[str], str] = field(default=str, repr=False)
     recorder: RecorderOptions | None = None
+    contents: ContentRedaction | None = None
+    max_traces_per_second: float = 0.0
     ring_capacity: int = 8192
     batch_size: int = 2048
     spool: Path | None = None
@@ -183,10 +188,12 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
         ConfigurationError: settings that are right each, but can never work together; one sentence.
     """
     told = settings.telemetry
+    redact = Redaction(settings)
     for name, setting in RESOURCE_SETTINGS.items():
         if name in told.resource_attributes:
             raise ConfigurationError(f"telemetry.resource_attributes: {name} is set with {setting}")
     try:
+        contents = ContentRedaction(redact, told.redact_patterns, told.content_length)  # wrong ones are told of early
         return TelemetryOptions(
             enabled=told.enabled,
             endpoint=told.endpoint,
@@ -204,8 +211,10 @@ def telemetry_options(settings: Settings) -> TelemetryOptions:
             environment=told.environment,
             resource_attributes=told.resource_attributes,
             logs=told.logs,
-            redact=Redaction(settings),
             recorder=_recorder(settings),
+            redact=redact,
+            contents=contents if told.capture_content else None,
+            max_traces_per_second=told.max_traces_per_second,
             ring_capacity=told.ring_capacity,
             batch_size=told.batch_size,
             spool=settings.storage.spool,

@@ -22,6 +22,7 @@ from tfo_mcp.infrastructure.telemetry.recorder import Recorder
 from tfo_mcp.infrastructure.telemetry.records import Item, Record, RecordingListener
 from tfo_mcp.infrastructure.telemetry.resource import resource_of
 from tfo_mcp.infrastructure.telemetry.ring import Ring
+from tfo_mcp.infrastructure.telemetry.sampling import Sampled, Sampler
 from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
 from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, SpoolFile
 from tfo_mcp.infrastructure.telemetry.table import signal_of
@@ -167,6 +168,7 @@ class Pipeline:
         self._on_start = on_start
         self._export: _Export | None = None
         self._recorder: Recorder | None = None
+        self._sampler: Sampler | None = None
         self._metrics_due = 0.0
         self._deadline = math.inf
         self._hurried = threading.Event()
@@ -229,6 +231,11 @@ class Pipeline:
         """What waits for the collector, of all processes that share the spool; blocks on the disk."""
         return None if self._export is None else self._export.spool.contents()
 
+    @property
+    def sampled(self) -> Sampled | None:
+        """What became of the spans, where `max_traces_per_second` limits them."""
+        return None if self._sampler is None else self._sampler.sampled
+
     def _tell_what_is_left(self, spool: Spool) -> None:
         left = spool.contents()
         spans, logs = (0, 0) if left is None else (left.items.get("traces", 0), left.items.get("logs", 0))
@@ -252,6 +259,8 @@ class Pipeline:
                 self._recorder = _recorder(self._options, self._minutes, self._aggregate, resource)
             if self._options.endpoint:
                 self._export = _Export(self._options, self._aggregate, resource, self._look_at_health)
+                if self._options.max_traces_per_second:
+                    self._sampler = Sampler(self._options.max_traces_per_second, time.monotonic())
         except Exception as error:  # noqa: BLE001  # whatever is missing or broken, the server lives on without
             self._on_start(error)
             return
@@ -270,7 +279,7 @@ class Pipeline:
     def _cycle(self) -> None:
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         settlers = [self._settlers.popleft() for _ in range(len(self._settlers))]
-        items = self._ring.take()
+        items = self._redacted(self._ring.take())
         # One part's failure is no other's: the thread must live on, or nothing would be recorded any more.
         for work in (self._fold, self._keep):
             self._try(work, items)
@@ -312,6 +321,8 @@ class Pipeline:
                 self._listener.recorded(items)
 
     def _send(self, export: _Export, items: Sequence[Item], *, flushing: bool) -> None:
+        if self._sampler is not None:
+            items = self._sift(self._sampler, items, waits=not (flushing or self._stopping))
         # Metrics first: should time run out at a shutdown, it is spans and logs that are lost and not counts.
         if flushing or self._stopping or time.monotonic() >= self._metrics_due:
             export.metrics()
@@ -322,6 +333,24 @@ class Pipeline:
             export.metrics()  # the last word, on what was dropped just now
             export.commit()
 
+    def _redacted(self, items: list[Item]) -> list[Item]:
+        """The items without secrets in what they say; what comes after the time is over goes without contents."""
+        contents = self._options.contents
+        if contents is None:
+            return items
+        return [
+            contents.of(item, keep=time.monotonic() < self._deadline) if isinstance(item, Record) else item
+            for item in items
+        ]
+
+    def _sift(self, sampler: Sampler, items: Sequence[Item], *, waits: bool) -> list[Item]:
+        """What is to go out now; what never will is counted before the metrics go."""
+        before = sampler.sampled.dropped_spans
+        kept = sampler.sift(items, time.monotonic(), waits=waits)
+        dropped = sampler.sampled.dropped_spans - before
+        self._aggregate.count(names.SPANS_DROPPED, dropped, {names.REASON: names.DROPPED_SAMPLED})
+        return kept
+
     def _export_items(self, export: _Export, items: Sequence[Item]) -> None:
         size = self._options.batch_size
         for start in range(0, len(items), size):
@@ -331,7 +360,8 @@ class Pipeline:
             export.items(items[start : start + size])
 
     def _idle_for(self) -> float | None:
-        """Seconds to sleep at most: until metrics are due, if there are any new."""
-        if self._export is None or not self._export.metrics_pending:
-            return None
-        return max(0.0, self._metrics_due - time.monotonic())
+        """Seconds to sleep at most: until metrics are due, if there are any new, or a span has waited too long."""
+        due = math.inf if self._sampler is None else self._sampler.due
+        if self._export is not None and self._export.metrics_pending:
+            due = min(due, self._metrics_due)
+        return None if due == math.inf else max(0.0, due - time.monotonic())

@@ -185,6 +185,8 @@ def _span_row(record: Record, runs: MutableMapping[int, Record]) -> SpanRow:
     """Its row; with the run of a tool that is all that it did, taken from `runs`."""
     context, attributes = cast("TraceContext", record.context), record.attributes
     rest = {name: value for name, value in attributes.items() if name not in _NOT_AGAIN}
+    if record.contents is not None:
+        rest |= record.contents
     row = (
         record.principal,
         f"{context.trace_id:032x}",
@@ -213,7 +215,8 @@ def _span_row(record: Record, runs: MutableMapping[int, Record]) -> SpanRow:
 
 def _may_share(run: Record) -> bool:
     """Whether it is the run of a tool for a client, of which nothing is known that has no place in a shared row."""
-    return run.name == "tools.execute" and run.parent_id != 0 and run.attributes.keys() <= _NOT_AGAIN
+    is_run = run.name == "tools.execute" and run.parent_id != 0
+    return is_run and run.contents is None and run.attributes.keys() <= _NOT_AGAIN
 
 
 def _is_all_of(request: Record, run: Record) -> bool:

@@ -22,6 +22,9 @@ SpanEvent: TypeAlias = tuple[int, str, Mapping[str, AttributeValue]]
 """Nanoseconds since the epoch, name, attributes."""
 
 
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One operation that has ended, or one thing that happened.
 
@@ -32,6 +35,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         duration_ns: by the monotonic clock, so never below 0.
         attributes: outcome and error type among them, under their conventional names.
         principal: on whose behalf it ran.
+        captured: contents as they came, copied and cut. They may hold secrets: only the pipeline looks at them.
+        contents: what the pipeline made of them, JSON without secrets.
     """
 
     kind: RecordKind
@@ -44,6 +49,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     attributes: Mapping[str, AttributeValue]
     events: tuple[SpanEvent, ...] = ()
     principal: str = LOCAL_PRINCIPAL
+    captured: Mapping[str, JsonValue] | None = None
+    contents: Mapping[str, str] | None = None
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):

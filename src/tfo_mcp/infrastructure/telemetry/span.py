@@ -11,8 +11,9 @@ from tfo_mcp.application.attributes import ERROR_TYPE
 from tfo_mcp.application.ports import AttributeValue, SpanKind, TraceContext
 from tfo_mcp.domain.execution import Outcome
 from tfo_mcp.domain.identifiers import LOCAL_PRINCIPAL
+from tfo_mcp.infrastructure.telemetry.contents import MOST_WAITING, captured
 from tfo_mcp.infrastructure.telemetry.conventions import OUTCOME
-from tfo_mcp.infrastructure.telemetry.records import Record, SpanEvent
+from tfo_mcp.infrastructure.telemetry.records import JsonValue, Record, SpanEvent
 from tfo_mcp.infrastructure.telemetry.ring import Ring
 
 
@@ -39,6 +40,8 @@ class RecordingSpan:
     """
 
     __slots__ = ("_attributes", "_clock", "_events", "_kind", "_parent_id", "_ring", "_start", "context", "name")
+    captures_content = False
+    _contents: Mapping[str, JsonValue] | None = None
 
     def __init__(
         self,
@@ -63,6 +66,9 @@ class RecordingSpan:
         """Add an attribute; nothing once the span has ended."""
         if self._ring is not None:
             self._attributes[key] = value
+
+    def set_content(self, key: str, content: object) -> None:
+        """Nothing."""
 
     def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Note an event; nothing once the span has ended."""
@@ -99,20 +105,56 @@ class RecordingSpan:
                 attributes,
                 self._events,
                 self.context.principal,
+                self._contents,
             )
         )
+
+
+class CapturingSpan(RecordingSpan):
+    """A span that keeps contents too.
+
+    Args:
+        length: characters that are to be told of each.
+    """
+
+    __slots__ = ("_contents", "_length")
+    captures_content = True
+
+    def __init__(
+        self,
+        ring: Ring,
+        kind: SpanKind,
+        name: str,
+        parent: TraceContext | None,
+        attributes: Mapping[str, AttributeValue],
+        principal: str | None = None,
+        *,
+        length: int,
+    ) -> None:
+        super().__init__(ring, kind, name, parent, attributes, principal)
+        self._length = length
+        self._contents = None
+
+    def set_content(self, key: str, content: object) -> None:
+        """Copy as much of it as may be told; nothing once the span has ended, or while too many others wait."""
+        if self._ring is not None and len(self._ring) < MOST_WAITING:
+            self._contents = {**(self._contents or {}), key: captured(content, self._length)}
 
 
 class NullSpan:
     """Implements `Span` where nothing is recorded: it only hands the trace on."""
 
     __slots__ = ("context", "name")
+    captures_content = False
 
     def __init__(self, name: str, parent: TraceContext | None, principal: str | None = None) -> None:
         self.context = parent if parent is not None and parent.trace_id else new_context(parent, principal)
         self.name = name
 
     def set(self, key: str, value: AttributeValue) -> None:
+        """Nothing."""
+
+    def set_content(self, key: str, content: object) -> None:
         """Nothing."""
 
     def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:

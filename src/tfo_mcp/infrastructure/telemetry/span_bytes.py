@@ -70,6 +70,7 @@ def own_span(record: Record) -> bytes:
             _KINDS[TABLE[record.kind].span],
             _TIMES.pack(_START, start, _END, start + record.duration_ns),
             *_attributes(_ATTRIBUTE, record.attributes),
+            *([] if record.contents is None else _contents(record.contents)),
             *[_event(at, name, attributes) for at, name, attributes in record.events],
             # Without a description: an error's text may hold secrets.
             _STATUS_ERROR if record.outcome in FAILURES else b"",
@@ -94,6 +95,16 @@ def _attributes(tag: bytes, attributes: Mapping[str, AttributeValue]) -> list[by
     return [
         _remembered(tag, key, value) if type(value) is str and len(value) <= _SHORT else _attribute(tag, key, value)
         for key, value in attributes.items()
+    ]
+
+
+def _contents(contents: Mapping[str, str]) -> list[bytes]:
+    """Attributes that have a length of their own, `telemetry.content_length`, and have it already."""
+    return [
+        delimited(
+            _ATTRIBUTE, delimited(_KEY, key.encode()) + delimited(_VALUE, delimited(_STRING_VALUE, said.encode()))
+        )
+        for key, said in contents.items()
     ]
 
 
