@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
@@ -308,6 +309,8 @@ def test_a_collector_that_takes_nothing_degrades_it(tmp_path: Path) -> None:
         assert telemetry["export_failures"] > 0
         assert telemetry["spans_exported"] == 0
         assert telemetry["problems"]
+        assert telemetry["last_failure"] in telemetry["problems"]
+        assert datetime.fromisoformat(telemetry["last_failure_at"]) <= datetime.now(UTC)
 
 
 @pytest.mark.behaviour("resources.read.health")

@@ -161,6 +161,7 @@ class MCPTelemetryClient:
         spool = None if pipeline is None else await asyncio.to_thread(pipeline.contents)
         waiting: Mapping[str, int] = {} if spool is None else spool.items
         sampled = None if pipeline is None else pipeline.sampled
+        failure = None if pipeline is None else pipeline.last_failure
         details = {
             "state": self.state.value,
             "endpoint_set": self._options.endpoint is not None,
@@ -174,6 +175,9 @@ class MCPTelemetryClient:
             "bytes_waiting": 0 if spool is None else spool.bytes,
             "oldest_waiting_since": moment(None if spool is None else spool.oldest),
             "refused_kept": 0 if spool is None else spool.dead,
+            "rows_dropped": count(names.ROWS_DROPPED),
+            "last_failure": None if failure is None else failure[1],
+            "last_failure_at": None if failure is None else moment(failure[0]),
             "problems": complaints,
         }
         if sampled is not None:

@@ -26,6 +26,7 @@ from tfo_mcp.infrastructure.telemetry.sampling import Sampled, Sampler
 from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
 from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, SpoolFile
 from tfo_mcp.infrastructure.telemetry.table import signal_of
+from tfo_mcp.infrastructure.telemetry.turns import in_turns
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.telemetry.encode import Encoder
@@ -227,6 +228,11 @@ class Pipeline:
         complaints += [] if self._recorder is None else [self._recorder.problem]
         return [complaint for complaint in complaints if complaint is not None]
 
+    @property
+    def last_failure(self) -> tuple[float, str] | None:
+        """When an attempt to export failed last, in seconds since the epoch, and how."""
+        return None if self._export is None else self._export.sender.last_failure
+
     def contents(self) -> Contents | None:
         """What waits for the collector, of all processes that share the spool; blocks on the disk."""
         return None if self._export is None else self._export.spool.contents()
@@ -307,7 +313,7 @@ class Pipeline:
             _log.exception("some records could not be worked on")
 
     def _fold(self, items: Sequence[Item]) -> None:
-        for item in items:
+        for item in in_turns(items):
             if isinstance(item, Record):
                 self._aggregate.fold(item)
                 if self._minutes is not None:

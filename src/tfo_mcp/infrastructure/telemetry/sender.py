@@ -39,6 +39,9 @@ class Sender:
         options: timeout and backoff.
         aggregate: counts what became of spans and log records.
         on_health: called when something is wrong that was not, or the other way round.
+
+    Attributes:
+        last_failure: when an attempt failed last, in seconds since the epoch, and how; None: none has.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Sender:
         self._options = options
         self._aggregate = aggregate
         self._on_health = on_health
+        self.last_failure: tuple[float, str] | None = None
         self._secrets = [value for value in options.all_headers().values() if value]
         self._deadline = math.inf
         self._failures = 0
@@ -157,6 +161,7 @@ class Sender:
         return False
 
     def _note_failure(self, parcel: Parcel, code: str, what: str, detail: str) -> None:
+        self.last_failure = (time.time(), f"{parcel.signal}: {code}")
         self._aggregate.count(names.EXPORT_FAILURES, 1, {names.SIGNAL: parcel.signal, ERROR_TYPE: code})
         self._complain(parcel, code, what, detail)
 
