@@ -232,7 +232,7 @@ def test_what_is_captured_is_a_copy_and_of_an_ended_span_nothing() -> None:
     content["list"].append(2)
     span.end("completed")
     span.set_content("late", 1)
-    (record,) = ring.take()
+    (record,) = ring.take(10_000)
     assert isinstance(record, Record)
     assert record.captured == {"key": {"list": [1]}}
 
@@ -244,7 +244,7 @@ def test_contents_are_the_first_to_go_where_too_much_waits() -> None:
         span = CapturingSpan(ring, "tool", "name", None, {}, length=LENGTH)
         span.set_content("key", "content")
         span.end("completed")
-    *before, last = [record.captured for record in ring.take() if isinstance(record, Record)]
+    *before, last = [record.captured for record in ring.take(10_000) if isinstance(record, Record)]
     assert before == [{"key": "content"}] * MOST_WAITING
     assert last is None
 

@@ -64,7 +64,7 @@ def test_each_attempt_to_ask_claude_counts_under_its_status_and_error_and_under_
     span.add_event("something else", busy)
     assert sums(aggregate) == {}
     span.end("completed")
-    for item in ring.take():
+    for item in ring.take(10_000):
         assert isinstance(item, Record)
         aggregate.fold(item)
     assert sums(aggregate)["tfo.claude.attempts"] == [(busy, 2), ({"error.type": "APIConnectionError"}, 1)]
@@ -173,7 +173,7 @@ def test_a_full_ring_drops_spans_and_counts_them_while_every_call_is_counted_exa
         thread.start()
     for thread in threads:
         thread.join()
-    waiting = ring.take()
+    waiting = ring.take(10_000)
     dropped = sums(aggregate)["tfo.telemetry.spans.dropped"]
     for item in waiting:
         assert isinstance(item, Record)

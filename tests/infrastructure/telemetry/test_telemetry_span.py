@@ -33,7 +33,7 @@ def test_a_span_ends_as_one_record_with_all_that_became_known() -> None:
     span.add_event("error", {"n": 1})
     span.end("failed", "tool_error")
 
-    record = only(ring.take())
+    record = only(ring.take(10_000))
     assert (record.kind, record.name, record.outcome) == ("tool", "execute_tool echo", "failed")
     assert record.context is not None
     assert (record.context.trace_id, record.parent_id) == (7, 8)
@@ -56,7 +56,7 @@ def test_a_span_without_a_parent_starts_a_trace_of_its_own() -> None:
     second = RecordingSpan(ring, "request", "ping", None, {})
     first.end("completed")
     assert first.context.trace_id != second.context.trace_id
-    assert only(ring.take()).parent_id == 0
+    assert only(ring.take(10_000)).parent_id == 0
 
 
 def test_ending_twice_records_once_and_nothing_is_added_after_the_end() -> None:
@@ -66,7 +66,7 @@ def test_ending_twice_records_once_and_nothing_is_added_after_the_end() -> None:
     span.set("late", 1)
     span.add_event("late")
     span.end("failed", "late")
-    record = only(ring.take())
+    record = only(ring.take(10_000))
     assert (record.outcome, record.attributes, record.events) == ("completed", {"outcome": "completed"}, ())
 
 
@@ -83,7 +83,7 @@ def test_a_wall_clock_that_jumps_back_gives_no_negative_duration(monkeypatch: py
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     span.add_event("noted")
     span.end("completed")
-    record = only(ring.take())
+    record = only(ring.take(10_000))
     assert record.duration_ns >= 0
     assert record.events[0][0] >= record.start_ns
 

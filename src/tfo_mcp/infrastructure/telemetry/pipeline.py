@@ -42,6 +42,10 @@ TICK = 0.08
 0.1 s, and the rest of those are for the work; the longer this is, the fewer commits there are."""
 
 
+_MOST_AT_ONCE = 4096
+"""Items: while they are worked on, as many again as the ring holds may come."""
+
+
 class _Export:
     """Encoder, spool and sender: there only where there is an endpoint. Made on the pipeline's thread."""
 
@@ -285,16 +289,21 @@ class Pipeline:
     def _cycle(self) -> None:
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         settlers = [self._settlers.popleft() for _ in range(len(self._settlers))]
-        items = self._redacted(self._ring.take())
-        # One part's failure is no other's: the thread must live on, or nothing would be recorded any more.
-        for work in (self._fold, self._keep):
-            self._try(work, items)
-        for settled in settlers:
-            settled.set()
-        if self._export is not None:
-            self._try(partial(self._send, self._export, flushing=bool(flushes)), items)
-            if flushes:
-                self._export.sender.hurry()
+        waiting = max(1, len(self._ring))
+        while waiting > 0:
+            items = self._ring.take(_MOST_AT_ONCE)
+            waiting -= len(items) or 1
+            items = self._redacted(items)
+            # One part's failure is no other's: the thread must live on, or nothing would be recorded any more.
+            for work in (self._fold, self._keep):
+                self._try(work, items)
+            if waiting <= 0:
+                for settled in settlers:
+                    settled.set()
+            if self._export is not None:
+                self._try(partial(self._send, self._export, flushing=bool(flushes)), items)
+        if flushes and self._export is not None:
+            self._export.sender.hurry()
         self._look_at_health()
         for flushed in flushes:
             flushed.set()

@@ -47,10 +47,10 @@ class Ring:
             if not self.work.is_set():
                 self.work.set()
 
-    def take(self) -> list[Item]:
-        """All that waits now, oldest first. Only one thread may take."""
+    def take(self, most: int) -> list[Item]:
+        """What waits now, the oldest first, so many at most. Only one thread may take."""
         ring = self._ring
-        return [ring.popleft() for _ in range(len(ring))]
+        return [ring.popleft() for _ in range(min(len(ring), most))]
 
     def close(self) -> None:
         """Keep nothing any more."""
