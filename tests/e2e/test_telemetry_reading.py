@@ -161,6 +161,24 @@ def test_the_stage_at_which_a_call_failed_is_named(
         assert asked(server, "explain_failure")["stage"].startswith(stage)
 
 
+@pytest.mark.behaviour("telemetry.failures")
+def test_a_call_that_failed_is_explained_however_long_its_trace_is(tmp_path: Path) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    meta = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+    with serving(tmp_path) as server:
+        server.begin("2025-11-25")
+        for number in range(510):  # two operations each
+            server.call(number, "tools/call", {"name": "echo", "arguments": {"message": "hello"}, "_meta": meta})
+        params = {"name": "read_file", "arguments": {"path": "no such file"}, "_meta": meta}
+        server.call("fails", "tools/call", params)
+
+        failure = asked(server, "explain_failure", trace_id=trace_id)
+        assert (failure["call"]["tool"], failure["stage"]) == ("read_file", "the run of the tool")
+        assert asked(server, "explain_failure") == failure
+        shown = read(server, f"telemetry://traces/{trace_id}")
+        assert len(shown["spans"]) + shown["left_out"] == shown["total"] == 2 * 511
+
+
 @pytest.mark.behaviour("telemetry.traces")
 @newest
 def test_a_trace_is_read_whole_and_in_order(tmp_path: Path, revision: str) -> None:

@@ -95,7 +95,7 @@ class QueryTelemetry:
 
 
 _MOST_SPANS: Final = 1000
-"""Of a trace, in which the cause of a failure is looked for."""
+"""Below a call, the last of them, in which the cause of its failure is looked for."""
 
 
 class TelemetryQueries:
@@ -158,10 +158,11 @@ class TelemetryQueries:
             TraceNotFound: none of it is kept.
             StorageUnavailable: the recorder cannot be read.
         """
-        call, spans = await self._failed_call(query, info.principal)
+        call = await self._failed_call(query, info.principal)
         if call is None:
             return None
-        cause = _cause(call, spans)
+        inside = await self._recordings.within(info.principal, call, _MOST_SPANS)
+        cause = _cause(call, inside)
         stage = _stage(cause)
         worked = await self._recordings.last_success(info.principal, call)
         since = 0.0 if worked is None else worked.started_at + worked.duration
@@ -170,33 +171,22 @@ class TelemetryQueries:
             cause=cause,
             stage=stage,
             meaning=_CODES.get(cause.error_type or "") or meaning_of(cause.error_type or ""),
-            attempts=[event for span in _below(call, spans) if span.kind == "claude" for event in span.events],
+            attempts=[event for span in inside if span.kind == "claude" for event in span.events],
             worked=worked,
             failed_since=await self._recordings.failures_since(info.principal, call, since),
             changes=[] if worked is None else await self._changes(worked.process, call.process),
             restarted=worked is not None and worked.process != call.process,
         )
 
-    async def _failed_call(
-        self, query: ExplainFailure, principal: str
-    ) -> tuple[RecordedSpan | None, Sequence[RecordedSpan]]:
-        """The call, and its trace."""
-        if query.trace_id is not None:
-            found = await self._recordings.trace(principal, query.trace_id, start=0, limit=_MOST_SPANS)
-            if not found.total:
-                raise TraceNotFound(query.trace_id)
-            failed = [
-                span
-                for span in found.spans
-                if span.has_failed and span.kind != "library" and query.tool in {None, span.tool}
-            ]
-            # The outermost one: what is below it is its cause.
-            return (failed[0] if failed else None), found.spans
-        newest = await self._recordings.failures(principal, before=None, tool=query.tool, limit=1)
-        if not newest:
-            return None, ()
-        found = await self._recordings.trace(principal, newest[0].trace_id, start=0, limit=_MOST_SPANS)
-        return newest[0], found.spans
+    async def _failed_call(self, query: ExplainFailure, principal: str) -> RecordedSpan | None:
+        if query.trace_id is None:
+            newest = await self._recordings.failures(principal, before=None, tool=query.tool, limit=1)
+            return newest[0] if newest else None
+        # The outermost one: what is below it is its cause.
+        found = await self._recordings.failed_in(principal, query.trace_id, query.tool)
+        if found is None and not (await self._recordings.trace(principal, query.trace_id, start=0, limit=0)).total:
+            raise TraceNotFound(query.trace_id)
+        return found
 
     async def _changes(self, then: int, now: int) -> Sequence[tuple[str, Any, Any]]:
         if then == now:
@@ -216,20 +206,9 @@ def _differences(before: Process, after: Process) -> Sequence[tuple[str, Any, An
     return found
 
 
-def _below(call: RecordedSpan, spans: Sequence[RecordedSpan]) -> Sequence[RecordedSpan]:
-    """`call` and all that ran within it, in order."""
-    known = {call.span_id}
-    inside: list[RecordedSpan] = []
-    for span in spans:
-        if span.span_id in known or span.parent_id in known:
-            known.add(span.span_id)
-            inside.append(span)
-    return inside or [call]
-
-
-def _cause(call: RecordedSpan, spans: Sequence[RecordedSpan]) -> RecordedSpan:
+def _cause(call: RecordedSpan, inside: Sequence[RecordedSpan]) -> RecordedSpan:
     """The innermost operation that failed, along the failures from the call on."""
-    inside, cause = _below(call, spans), call
+    cause = call
     while True:
         failed = [span for span in inside if span.parent_id == cause.span_id and span.has_failed]
         ours = [span for span in failed if span.kind != "library"]

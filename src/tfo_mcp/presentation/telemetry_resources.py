@@ -129,15 +129,17 @@ class TelemetryResources:
         if not found.total:
             raise UnknownResource(uri)
         head = {"trace_id": trace_id.lower(), "total": found.total}
-        return self._cut(head, "spans", [span_view(span) for span in found.spans])
+        return self._cut(head, "spans", [span_view(span) for span in found.spans], found.total)
 
     async def _complete(self, written: str, reader: Reader) -> Completion:
         found = await self._recordings.failures(reader.principal, before=None, tool=None, limit=MOST_VALUES)
         ids = dict.fromkeys(span.trace_id for span in found)
         return first_of([trace_id for trace_id in ids if trace_id.startswith(written.lower())])
 
-    def _cut(self, head: dict[str, Any], name: str, items: Sequence[dict[str, Any]]) -> Content:
-        """`items` as far as there is room, and how many are left out."""
+    def _cut(
+        self, head: dict[str, Any], name: str, items: Sequence[dict[str, Any]], total: int | None = None
+    ) -> Content:
+        """`items` as far as there is room, and how many are left out: of `total`, where there are more than these."""
         shown: list[dict[str, Any]] = []
         room = self._max_bytes
         for item in items:
@@ -145,5 +147,5 @@ class TelemetryResources:
             if room < 0:
                 break
             shown.append(item)
-        left_out = len(items) - len(shown)
+        left_out = (len(items) if total is None else total) - len(shown)
         return as_json({**head, name: shown, **({"left_out": left_out} if left_out else {})})

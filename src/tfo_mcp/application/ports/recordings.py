@@ -42,6 +42,14 @@ class Recordings(Protocol):
         """A trace's operations; none where there is none."""
         ...
 
+    async def failed_in(self, principal: str, trace_id: str, tool: str | None) -> RecordedSpan | None:
+        """The first operation of a trace to begin that failed, of a tool or at all; none that a library traced."""
+        ...
+
+    async def within(self, principal: str, call: RecordedSpan, limit: int) -> Sequence[RecordedSpan]:
+        """An operation and what ran below it in its trace, in the order in which they began, the last `limit`."""
+        ...
+
     async def process(self, number: int) -> Process | None:
         """A process as the recorder numbers them."""
         ...

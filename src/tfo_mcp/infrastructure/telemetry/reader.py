@@ -42,6 +42,8 @@ _COLUMNS: Final = (
 _HAS_FAILED: Final = "outcome IN ('failed', 'timed_out', 'invalid')"
 _BY_ITSELF: Final = "(kind = 'request' OR kind = 'tool' AND name <> 'tools.execute')"
 """Not what the request around it says already."""
+# What began at the same moment began around what is below it, which ended first.
+_AS_BEGUN: Final = "ORDER BY ended_at - duration, duration DESC"
 _ALIKE: Final = "kind = :kind AND method IS :method AND tool IS :tool"
 
 
@@ -146,10 +148,33 @@ class RecorderReader:
         known = {"trace": trace_id.lower(), "principal": principal, "start": start, "limit": limit}
         where = "trace_id = :trace AND principal = :principal"
         counted = await self._rows(f"SELECT count(*) FROM ({OPERATIONS}) WHERE {where}", known)  # noqa: S608  # from above
-        # What began at the same moment began around what is below it, which ended first.
-        order = "ORDER BY ended_at - duration, duration DESC LIMIT :limit OFFSET :start"
+        order = f"{_AS_BEGUN} LIMIT :limit OFFSET :start"
         spans = await self._spans(f"{where} {order}", known, of=f"({OPERATIONS})")
         return TraceExcerpt(spans, start, int(counted[0][0]) if counted else 0)
+
+    async def failed_in(self, principal: str, trace_id: str, tool: str | None) -> RecordedSpan | None:
+        """See the port."""
+        of_tool = "" if tool is None else " AND tool = :tool"
+        found = await self._spans(
+            f"trace_id = :trace AND principal = :principal AND {_HAS_FAILED} AND kind <> 'library'{of_tool} "
+            f"{_AS_BEGUN} LIMIT 1",
+            {"trace": trace_id.lower(), "principal": principal, "tool": tool},
+            of=f"({OPERATIONS})",
+        )
+        return found[0] if found else None
+
+    async def within(self, principal: str, call: RecordedSpan, limit: int) -> Sequence[RecordedSpan]:
+        """See the port."""
+        query = (
+            f"WITH RECURSIVE trace AS MATERIALIZED (SELECT * FROM ({OPERATIONS}) "  # noqa: S608  # names from above
+            "WHERE trace_id = :trace AND principal = :principal), "
+            "below(span_id) AS (SELECT :call UNION SELECT trace.span_id FROM below JOIN trace "
+            "ON trace.parent_id = below.span_id) "
+            f"SELECT {_COLUMNS} FROM trace WHERE span_id IN below "
+            "ORDER BY ended_at - duration DESC, duration LIMIT :limit"
+        )
+        known = {"trace": call.trace_id, "principal": principal, "call": call.span_id, "limit": limit}
+        return [_span(row) for row in reversed(await self._rows(query, known))]
 
     async def process(self, number: int) -> Process | None:
         """See the port."""
