@@ -64,7 +64,7 @@ def ask(
     path: Path, sql: str, *, principal: str = "local", limit: int = 100, limits: QueryLimits = LIMITS
 ) -> QueryAnswer:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)) as connection:
-        return guarded_query(connection, principal, sql, limit, LIMITS)
+        return guarded_query(connection, principal, sql, limit, limits)
 
 
 @pytest.mark.behaviour("telemetry.query")
@@ -163,6 +163,17 @@ def test_a_query_that_takes_too_long_is_stopped(recorded: Path, sql: str) -> Non
     assert time.monotonic() - began < 10
 
 
+def test_a_query_whose_preparation_takes_all_the_time_is_stopped_after_it(recorded: Path) -> None:
+    doubled = ", ".join(f"c{n}(x) AS (SELECT a.x FROM c{n - 1} a, c{n - 1} b)" for n in range(1, 11))  # noqa: S608
+    endless = "r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r LIMIT 50000000)"
+    with pytest.raises(InvalidQuery, match="took more than"):
+        ask(
+            recorded,
+            f"WITH RECURSIVE c0(x) AS (SELECT 1), {doubled}, {endless} SELECT (SELECT count(*) FROM r) FROM c10",  # noqa: S608
+            limits=QueryLimits(timeout=0.0001, max_size=10_000),
+        )
+
+
 def test_an_answer_is_cut_at_its_limits_and_says_so(recorded: Path) -> None:
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 5000) SELECT x FROM c"
 
@@ -172,7 +183,12 @@ def test_an_answer_is_cut_at_its_limits_and_says_so(recorded: Path) -> None:
     assert (len(exact.rows), exact.complete) == (10, True)
     large = ask(recorded, "SELECT printf('%.2000c', 'x') FROM json_each('[1,2,3,4,5,6,7,8]')")
     assert (len(large.rows), large.complete) == (4, False)
-    one = ask(recorded, "SELECT printf('%.20000c', 'x')")
-    assert (len(one.rows), one.complete) == (1, True)
+    for sql in (
+        "SELECT printf('%.20000c', 'x')",
+        f"SELECT *, * FROM (SELECT 1 AS {'x' * 6000})",  # noqa: S608  # names of columns need room too
+        "SELECT replace(printf('%.2000c', 'x'), 'x', char(0))",  # six characters each, in JSON
+    ):
+        with pytest.raises(InvalidQuery, match="one row is more than an answer may be"):
+            ask(recorded, sql)
     with pytest.raises(InvalidQuery, match="too big"):
         ask(recorded, "SELECT group_concat(x) FROM (SELECT printf('%.150000c', 'x') AS x FROM json_each('[1,2]'))")

@@ -14,10 +14,12 @@ import math
 import secrets
 import sqlite3
 import threading
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from tfo_mcp.domain.errors import InvalidQuery
 from tfo_mcp.domain.recorded import QueryAnswer
@@ -26,7 +28,7 @@ from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """What one query may take: seconds, and characters of all that it gives."""
+    """What one query may take: seconds, and bytes of all that it gives, as JSON."""
 
     timeout: float
     max_size: int
@@ -89,6 +91,9 @@ _FUNCTIONS: Final = frozenset({
 })  # fmt: skip
 _TABLE_FUNCTIONS: Final = frozenset({"json_each", "json_tree"})
 
+_AGAIN: Final = 0.05
+"""Seconds from one interrupt to the next."""
+
 _SCHEMA_TABLES: Final = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"})
 
 _LIMITS: Final = {
@@ -111,7 +116,7 @@ def guarded_query(
     """What `sql` gives, `limit` rows at most. The connection is good for nothing else afterwards. Blocks.
 
     Raises:
-        InvalidQuery: it is no SELECT over the views, it gives no rows, or it took too long.
+        InvalidQuery: it is no SELECT over the views, it gives no rows or one that is too large, or it took too long.
     """
     inner = _make_views(connection, principal)
     tables = {str(name).lower() for (name,) in connection.execute("SELECT name FROM main.sqlite_master")}
@@ -139,14 +144,28 @@ def guarded_query(
 
 
 def _answer(columns: list[str], cursor: sqlite3.Cursor, limit: int, room: int) -> QueryAnswer:
+    """As many rows as there are, `limit` and `room` bytes allow.
+
+    Raises:
+        InvalidQuery: there is no room for the first one.
+    """
     rows: list[list[Any]] = []
+    room -= _size(columns)
     for row in cursor:
         values = [_in_json(value) for value in row]
-        room -= sum(len(value) + 3 if isinstance(value, str) else 24 for value in values)
-        if len(rows) >= limit or (room < 0 and rows):
+        room -= _size(values)
+        if room < 0 and not rows:
+            break
+        if len(rows) >= limit or room < 0:
             return QueryAnswer(columns, rows, complete=False)
         rows.append(values)
+    if room < 0:
+        raise InvalidQuery("one row is more than an answer may be: ask for fewer columns, or for substr() of long ones")
     return QueryAnswer(columns, rows, complete=True)
+
+
+def _size(values: Sequence[object]) -> int:
+    return len(msgspec.json.encode(values)) + 1
 
 
 def _in_json(value: Any) -> str | int | float | None:  # noqa: ANN401  # whatever SQLite gives
@@ -200,11 +219,19 @@ class _Authorizer:
 
 @contextmanager
 def _interrupted_after(connection: sqlite3.Connection, seconds: float) -> Generator[None]:
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.daemon = True
-    timer.start()
+    """Again and again: an interrupt while a statement is prepared does not stop its run."""
+    done = threading.Event()
+
+    def interrupt() -> None:
+        wait = seconds
+        while not done.wait(wait):
+            connection.interrupt()
+            wait = _AGAIN
+
+    thread = threading.Thread(target=interrupt, name="query-deadline", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()  # or it could interrupt what is closed already
+        done.set()
+        thread.join()  # or it could interrupt what is closed already
