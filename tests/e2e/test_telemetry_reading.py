@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import pytest
 
 from support.claude import fake_claude
 from support.server import ENVELOPE, STATELESS, Answer, Server, claude_at, eventually, serving
+from tfo_mcp.infrastructure.telemetry.recorder_file import MORE_COLUMNS, SPAN_COLUMNS, RecorderFile, SpanRow
 
 newest = pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
 SCRIPT = "replies: [{when: {contains: break}, status: 400}, {text: hello, times: 99}]"
+LONG = "b" * 32
+PAGE = 90_000
+"""Bytes of an answer with a page of 72 KiB in it: JSON within JSON has some more."""
 OFF = {"TELEMETRYFLOW_MCP_TELEMETRY_RECORDER": "false"}
 TOOLS = {"telemetry_summary", "slow_calls", "explain_failure", "get_trace", "query_telemetry"}
 
@@ -208,6 +213,72 @@ def test_a_trace_is_read_whole_and_in_order(tmp_path: Path, revision: str) -> No
         assert "trace_id" in refused(server, "get_trace", trace_id="short")
         for uri in (f"telemetry://traces/{'1' * 32}", "telemetry://traces/x", "telemetry://traces/"):
             assert server.call(uri, "resources/read", {"uri": uri})["error"]["code"] == -32602
+
+
+def a_span(number: int, parent: int, kind: str, name: str, **more: object) -> SpanRow:
+    known = {
+        "principal": "local",
+        "trace_id": LONG,
+        "span_id": f"{number:016x}",
+        "parent_id": f"{parent:016x}" if parent else None,
+        "kind": kind,
+        "name": name,
+        "ended_at": time.time() + number / 1000,
+        "duration": 0.0001,
+        "outcome": "completed",
+        "reads_telemetry": False,
+        **more,
+    }
+    return tuple(known.get(column) for column in (*SPAN_COLUMNS, *MORE_COLUMNS))
+
+
+def events(many: int, **attributes: object) -> str:
+    return json.dumps([{"at": time.time(), "name": "tfo.claude.attempt", "attributes": attributes}] * many)
+
+
+@pytest.mark.behaviour("telemetry.traces", "telemetry.failures")
+def test_whatever_was_recorded_an_answer_is_no_larger_than_a_page(tmp_path: Path) -> None:
+    said = {f"key {number}": "x" * 1024 for number in range(128)}
+    attempts = events(11, **{"http.response.status_code": 529, "tfo.claude.request.id": "req_" + "x" * 30})
+    rows = [a_span(1, 0, "request", "tools/call claude_conversation", tool="claude_conversation", outcome="failed")]
+    rows += [
+        a_span(number, 1, "claude", "claude.request", outcome="failed", events=attempts) for number in range(2, 52)
+    ]
+    rows += [a_span(number, 2, "library", "POST", attributes=json.dumps(said)) for number in (60, 61)]
+    rows += [a_span(62, 2, "library", "POST", attributes=json.dumps({"short": 1}), events=events(128, **said))]
+    rows += [a_span(number, 2, "library", "GET") for number in range(100, 600)]
+    with serving(tmp_path) as server:
+        server.begin("2025-11-25")
+        asked(server, "telemetry_summary")  # there is a file from now on
+        file = RecorderFile(tmp_path / "state" / "telemetry.db")
+        file.append(1, rows, [], {})
+        file.close()
+
+        failure = asked(server, "explain_failure", trace_id=LONG)
+        assert (len(failure["claude_attempts"]), failure["claude_attempts_left_out"]) == (50, 500)
+        found: dict[str, Mapping[str, Any]] = {}
+        page: Mapping[str, Any] = {"next_start": 0}
+        while page["next_start"] is not None:
+            page = asked(server, "get_trace", trace_id=LONG, start=page["next_start"], limit=200)
+            assert not {span["span_id"] for span in page["spans"]} & set(found)
+            found |= {span["span_id"]: span for span in page["spans"]}
+        assert len(found) == page["total"] == len(rows)
+        assert found[f"{60:016x}"]["left_out"] == ["attributes"]
+        assert (found[f"{62:016x}"]["left_out"], found[f"{62:016x}"]["attributes"]) == (["events"], {"short": 1})
+        trace = read(server, f"telemetry://traces/{LONG}")
+        assert 0 < len(trace["spans"]) == trace["total"] - trace["left_out"]
+        for message in server.received:
+            assert len(json.dumps(message)) < PAGE
+            for content in message["result"].get("contents", []):
+                assert len(content["text"]) <= 72 * 1024
+
+
+@pytest.mark.parametrize("tool", ["telemetry_summary", "slow_calls", "get_trace"])
+def test_a_page_that_no_number_of_sqlite_reaches_is_refused_in_one_sentence(tmp_path: Path, tool: str) -> None:
+    with serving(tmp_path) as server:
+        server.begin("2025-11-25")
+        known = {"trace_id": LONG} if tool == "get_trace" else {}
+        assert "/start" in refused(server, tool, start=2**63, **known)
 
 
 @pytest.mark.behaviour("telemetry.slow")

@@ -5,14 +5,18 @@ Times are ISO 8601 in UTC, durations milliseconds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tfo_mcp.application.telemetry_queries import Failure, Summary
 from tfo_mcp.domain.health import moment
 from tfo_mcp.domain.recorded import OperationCount, RecordedEvent, RecordedSpan
 
 View = dict[str, Any]
+
+_MOST_ATTEMPTS: Final = 50
+"""HTTP requests to Claude that are told of one call."""
 
 
 def count_view(count: OperationCount) -> View:
@@ -78,20 +82,35 @@ def span_view(span: RecordedSpan) -> View:
     return {name: value for name, value in told.items() if value not in (None, {}, [])}
 
 
+def span_within(span: RecordedSpan, room: int) -> View:
+    """`span_view`; where it is more than `room` bytes of JSON, without events and then attributes, as `left_out` says.
+
+    A library may say as much as it likes in them.
+    """
+    view = span_view(span)
+    for name in ("events", "attributes"):
+        if len(json.dumps(view)) <= room:
+            break
+        if view.pop(name, None) is not None:
+            view["left_out"] = [*view.get("left_out", []), name]
+    return view
+
+
 def event_view(event: RecordedEvent) -> View:
     """A point in time within an operation."""
     return {"at": moment(event.at), "name": event.name, "attributes": event.attributes}
 
 
-def failure_view(failure: Failure) -> View:
-    """Why a call failed."""
-    worked = failure.worked
+def failure_view(failure: Failure, room: int) -> View:
+    """Why a call failed; its operations as in `span_within`, and the last of its requests to Claude."""
+    worked, attempts = failure.worked, failure.attempts[-_MOST_ATTEMPTS:]
     return {
-        "call": span_view(failure.call),
+        "call": span_within(failure.call, room),
         "stage": failure.stage,
-        "cause": span_view(failure.cause),
+        "cause": span_within(failure.cause, room),
         "meaning": failure.meaning,
-        "claude_attempts": [event_view(event) for event in failure.attempts],
+        "claude_attempts": [event_view(event) for event in attempts],
+        "claude_attempts_left_out": len(failure.attempts) - len(attempts),
         "last_worked_at": None if worked is None else moment(worked.started_at + worked.duration),
         "failed_since": failure.failed_since,
         "server_restarted_since": failure.restarted,

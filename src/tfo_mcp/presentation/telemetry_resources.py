@@ -11,7 +11,7 @@ import msgspec
 
 from tfo_mcp.application.ports import Recordings
 from tfo_mcp.application.telemetry_queries import Summary
-from tfo_mcp.application.telemetry_views import call_view, span_view, summary_view
+from tfo_mcp.application.telemetry_views import call_view, span_within, summary_view
 from tfo_mcp.domain.completion import MOST_VALUES, Completion, first_of
 from tfo_mcp.domain.errors import UnknownResource
 from tfo_mcp.domain.health import HealthReport
@@ -31,6 +31,10 @@ _RECENT: Final = 20
 """Failed calls that are listed."""
 _MOST_SPANS: Final = 500
 """Of one trace."""
+_HEAD: Final = 300
+"""Bytes of a resource beside its items."""
+_INDENTED: Final = 4
+"""Bytes before each line of an item."""
 
 
 def trace_uri(trace_id: int) -> str:
@@ -129,7 +133,7 @@ class TelemetryResources:
         if not found.total:
             raise UnknownResource(uri)
         head = {"trace_id": trace_id.lower(), "total": found.total}
-        return self._cut(head, "spans", [span_view(span) for span in found.spans], found.total)
+        return self._cut(head, "spans", [span_within(span, self._max_bytes // 2) for span in found.spans], found.total)
 
     async def _complete(self, written: str, reader: Reader) -> Completion:
         found = await self._recordings.failures(reader.principal, before=None, tool=None, limit=MOST_VALUES)
@@ -141,9 +145,10 @@ class TelemetryResources:
     ) -> Content:
         """`items` as far as there is room, and how many are left out: of `total`, where there are more than these."""
         shown: list[dict[str, Any]] = []
-        room = self._max_bytes
+        room = self._max_bytes - _HEAD
         for item in items:
-            room -= len(msgspec.json.format(msgspec.json.encode(item), indent=2))
+            lines = msgspec.json.format(msgspec.json.encode(item), indent=2)
+            room -= len(lines) + (lines.count(b"\n") + 1) * _INDENTED + len(",\n")
             if room < 0:
                 break
             shown.append(item)

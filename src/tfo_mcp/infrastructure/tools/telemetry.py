@@ -16,7 +16,7 @@ from tfo_mcp.application.telemetry_queries import (
     SummarizeTelemetry,
     Summary,
 )
-from tfo_mcp.application.telemetry_views import call_view, failure_view, span_view, summary_view
+from tfo_mcp.application.telemetry_views import call_view, failure_view, span_within, summary_view
 from tfo_mcp.domain.recorded import QueryAnswer, RecordedSpan, TraceExcerpt
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolFunction, ToolMode, ToolResult
 from tfo_mcp.infrastructure.tools.telemetry_text import (
@@ -31,6 +31,8 @@ _SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
 _DEFAULT_WINDOW: Final = "1h"
 _LARGEST: Final = 200
 """Items that one call may ask for."""
+_LAST: Final = 10**12
+"""Where a page may begin; SQLite counts to some more."""
 
 _READS: Final = ToolAnnotations(read_only=True, destructive=False, idempotent=True, open_world=False)
 
@@ -48,6 +50,9 @@ def telemetry_tools(*, max_page_bytes: int) -> list[Tool]:
 
     async def slow_calls(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         return await _slow_calls(arguments, context, room)
+
+    async def explain(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+        return await _explain(arguments, context, room)
 
     async def get_trace(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         return await _get_trace(arguments, context, room)
@@ -77,7 +82,7 @@ def telemetry_tools(*, max_page_bytes: int) -> list[Tool]:
             "cause, the ids of the requests to Claude, and what has changed since it last worked.",
             _EXPLAIN_INPUT,
             _EXPLAIN_OUTPUT,
-            _explain,
+            explain,
         ),
         _tool(
             "get_trace",
@@ -144,7 +149,12 @@ _WINDOW: Mapping[str, Any] = {
     "description": f"How far back: minutes, hours or days, such as 15m, 6h or 7d. Left out: {_DEFAULT_WINDOW}.",
     "pattern": "^[1-9][0-9]{0,3}[mhd]$",
 }
-_START: Mapping[str, Any] = {"type": "integer", "description": "next_start of the page before.", "minimum": 0}
+_START: Mapping[str, Any] = {
+    "type": "integer",
+    "description": "next_start of the page before.",
+    "minimum": 0,
+    "maximum": _LAST,
+}
 _TOOL: Mapping[str, Any] = {"type": "string", "description": "Only calls of this tool.", "maxLength": 200}
 _TRACE: Mapping[str, Any] = {"type": "string", "description": "32 hexadecimal digits.", "pattern": "^[0-9a-fA-F]{32}$"}
 
@@ -213,6 +223,7 @@ _EXPLAIN_OUTPUT = _object(
         "cause": _ANY_OBJECT,
         "meaning": _TEXT_OR_NULL,
         "claude_attempts": {"type": "array", "items": _ANY_OBJECT},
+        "claude_attempts_left_out": {**_COUNT, "description": "Those before."},
         "last_worked_at": _TEXT_OR_NULL,
         "failed_since": _COUNT,
         "server_restarted_since": {"type": "boolean"},
@@ -224,6 +235,7 @@ _EXPLAIN_OUTPUT = _object(
         "cause",
         "meaning",
         "claude_attempts",
+        "claude_attempts_left_out",
         "last_worked_at",
         "failed_since",
         "server_restarted_since",
@@ -274,18 +286,18 @@ async def _slow_calls(arguments: Mapping[str, Any], context: ToolContext, room: 
     return ToolResult(slow_calls_text(structured), structured=structured)
 
 
-async def _explain(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+async def _explain(arguments: Mapping[str, Any], context: ToolContext, room: int) -> ToolResult:
     failure: Failure | None = await context.dispatch(ExplainFailure(arguments.get("trace_id"), arguments.get("tool")))
     if failure is None:
         return ToolResult("No call that failed is kept.", structured={})
-    view = failure_view(failure)
+    view = failure_view(failure, room // 4)
     return ToolResult(failure_text(view), structured=view)
 
 
 async def _get_trace(arguments: Mapping[str, Any], context: ToolContext, room: int) -> ToolResult:
     start, limit = int(arguments.get("start", 0)), int(arguments.get("limit", 100))
     found: TraceExcerpt = await context.dispatch(GetTrace(arguments["trace_id"], start, limit))
-    spans, _ = _fitting([span_view(span) for span in found.spans], room)
+    spans, _ = _fitting([span_within(span, room) for span in found.spans], room)
     end = start + len(spans)
     structured = {"spans": spans, "total": found.total, "next_start": end if end < found.total else None}
     return ToolResult(trace_text(found.spans[: len(spans)], structured), structured=structured)

@@ -60,6 +60,8 @@ def failure_text(view: Mapping[str, Any]) -> str:
     attributes = {**call.get("attributes", {}), **cause.get("attributes", {})}
     if core.ERROR_ID in attributes:
         lines.append(f"The server's log has it as error {attributes[core.ERROR_ID]}.")
+    if view["claude_attempts_left_out"]:
+        lines.append(f"{view['claude_attempts_left_out']} earlier requests to Claude are left out.")
     lines += [_attempt_text(attempt) for attempt in view["claude_attempts"]]
     return "\n".join([*lines, *_since_it_worked(view)])
 
