@@ -125,6 +125,26 @@ def test_a_failed_call_to_claude_is_explained_down_to_its_request_id(tmp_path: P
 
 
 @pytest.mark.behaviour("telemetry.failures")
+@pytest.mark.parametrize(
+    ("fault", "meaning"),
+    [
+        ("text: hello, cut: {events: 3}", "broke off its answer"),
+        ("text: hello, stream_error: {type: overloaded_error}", "The API was overloaded."),
+    ],
+)
+def test_an_answer_that_broke_off_is_not_said_to_be_refused_or_asked_for_again(
+    tmp_path: Path, fault: str, meaning: str
+) -> None:
+    with fake_claude(f"replies: [{{{fault}}}]") as claude, serving(tmp_path, env=claude_at(claude.base_url)) as server:
+        server.begin("2025-11-25")
+        server.call_tool("fails", "claude_conversation", {"message": "hello"})
+        failure = asked(server, "explain_failure")
+        assert meaning in failure["meaning"]
+        (attempt,) = failure["claude_attempts"]
+        assert attempt["attributes"]["http.response.status_code"] == 200
+
+
+@pytest.mark.behaviour("telemetry.failures")
 def test_what_has_changed_since_a_call_last_worked_is_told(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "elsewhere").mkdir()

@@ -245,8 +245,8 @@ _CODES: Final[Mapping[str, str]] = {
     "403": "The API key may not do this.",
     "404": "There is no such model, or this API key may not use it.",
     "413": "The request was larger than the API takes.",
-    "429": "Too many requests or tokens in a short time, and still so after all retries.",
-    "500": "The API failed, also when it was asked again.",
-    "529": "The API was overloaded, also when it was asked again.",
+    "429": "Too many requests or tokens in a short time.",
+    "500": "The API failed.",
+    "529": "The API was overloaded.",
 }
 """What an error type means that is no class of ours: JSON-RPC's codes, and HTTP's of the Messages API."""

@@ -396,7 +396,7 @@ class ConversationTooLong(ToolFailure):
 
 
 class ClaudeFailure(ToolFailure):
-    """The Messages API refused the request or could not be reached.
+    """The Messages API could not be reached, refused the request, or broke off its answer.
 
     Args:
         message: one sentence for the client.
