@@ -231,7 +231,7 @@ def test_a_trace_is_read_whole_and_in_order(tmp_path: Path, revision: str) -> No
 
         assert "is kept" in refused(server, "get_trace", trace_id="1" * 32)
         assert "trace_id" in refused(server, "get_trace", trace_id="short")
-        for uri in (f"telemetry://traces/{'1' * 32}", "telemetry://traces/x", "telemetry://traces/"):
+        for uri in (f"telemetry://traces/{'1' * 32}", "telemetry://traces/x", f"telemetry://traces/{trace_id.upper()}"):
             assert server.call(uri, "resources/read", {"uri": uri})["error"]["code"] == -32602
 
 

@@ -23,7 +23,8 @@ TOOLS_SUMMARY: Final = "telemetry://tools/summary"
 RECENT_ERRORS: Final = "telemetry://errors/recent"
 HEALTH: Final = "telemetry://health"
 _TRACES: Final = "telemetry://traces/"
-_TRACE_ID: Final = re.compile("[0-9a-fA-F]{32}")
+_TRACE_ID: Final = re.compile("[0-9a-f]{32}")
+"""In lower case only, as each is announced to who follows it under one name."""
 
 _WINDOW: Final = 3600.0
 """Seconds that the summary looks back."""
@@ -132,7 +133,7 @@ class TelemetryResources:
         found = await self._recordings.trace(reader.principal, trace_id, start=0, limit=_MOST_SPANS)
         if not found.total:
             raise UnknownResource(uri)
-        head = {"trace_id": trace_id.lower(), "total": found.total}
+        head = {"trace_id": trace_id, "total": found.total}
         return self._cut(head, "spans", [span_within(span, self._max_bytes // 2) for span in found.spans], found.total)
 
     async def _complete(self, written: str, reader: Reader) -> Completion:
