@@ -140,7 +140,7 @@ class RecorderReader:
         found = await self._rows(query, {"last": last, "principal": principal, "limit": limit})
         if not found and last:
             ((newest,),) = await self._rows("SELECT coalesce(max(id), 0) FROM spans", {}) or [(0,)]
-            return min(last, newest), ()
+            return (0 if newest < last else last), ()
         return (found[-1][0] if found else last), [_span(row[1:]) for row in found]
 
     async def trace(self, principal: str, trace_id: str, *, start: int, limit: int) -> TraceExcerpt:
