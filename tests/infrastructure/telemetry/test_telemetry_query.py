@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,6 +14,7 @@ import pytest
 
 from tfo_mcp.domain.errors import InvalidQuery
 from tfo_mcp.domain.recorded import QueryAnswer
+from tfo_mcp.infrastructure.telemetry import query_process
 from tfo_mcp.infrastructure.telemetry.guarded_query import VIEWS, QueryLimits, guarded_query
 from tfo_mcp.infrastructure.telemetry.minutes import Count, Key
 from tfo_mcp.infrastructure.telemetry.recorder_file import (
@@ -192,3 +195,53 @@ def test_an_answer_is_cut_at_its_limits_and_says_so(recorded: Path) -> None:
             ask(recorded, sql)
     with pytest.raises(InvalidQuery, match="too big"):
         ask(recorded, "SELECT group_concat(x) FROM (SELECT printf('%.150000c', 'x') AS x FROM json_each('[1,2]'))")
+
+
+def doubling(levels: int) -> str:
+    """A short statement that takes twice as much to prepare for each level."""
+    steps = [f"c{n}(x) AS (SELECT a.x FROM c{n - 1} a, c{n - 1} b)" for n in range(1, levels)]  # noqa: S608  # of ours
+    return f"WITH {', '.join(['c0(x) AS (SELECT 1)', *steps])} SELECT * FROM c{levels - 1}"  # noqa: S608  # of ours
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT "
+
+
+@pytest.mark.behaviour("telemetry.query")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process to its memory")
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        (doubling(26), "memory"),
+        (ENDLESS + "x, count(*) FROM c GROUP BY printf('%.199000c', 'a') || x", "room|took more than"),
+        (ENDLESS + "count(*) FROM c", "took more than"),
+    ],
+)
+def test_a_query_that_takes_too_much_harms_only_its_own_process(recorded: Path, sql: str, why: str) -> None:
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidQuery, match=why):
+        query_process.ask(recorded, "local", sql, 10, QueryLimits(timeout=1.0, max_size=10_000))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began < 20_000
+
+
+def test_a_query_in_its_own_process_gives_what_it_gives_here(recorded: Path) -> None:
+    for sql in ("SELECT * FROM spans", "SELECT x'00ff', NULL, 1e999, 'a' || 1", "SELECT 1 WHERE 0"):
+        assert query_process.ask(recorded, "local", sql, 10, LIMITS) == ask(recorded, sql, limit=10)
+    with pytest.raises(InvalidQuery, match="the views are"):
+        query_process.ask(recorded, "local", "SELECT * FROM calls", 10, LIMITS)
+    with pytest.raises(InvalidQuery, match="cannot be run"):
+        query_process.ask(recorded, "local", "SELECT \ud800", 10, LIMITS)
+
+
+def test_no_secret_of_the_environment_reaches_the_process_of_a_query(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nenv > {told}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-secret")
+
+    assert query_process.ask(recorded, "local", "SELECT 1", 10, LIMITS).rows == [[1]]
+    assert "PYTHONPATH" in told.read_text()
+    assert "sk-ant" not in told.read_text()

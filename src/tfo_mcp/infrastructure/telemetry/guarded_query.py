@@ -137,6 +137,8 @@ def guarded_query(
             raise InvalidQuery(
                 f"the query took more than {limits.timeout:g} s and was stopped: ask for less, or a shorter time"
             ) from error
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}:
+            raise InvalidQuery("the query takes too much room to sort or group in: ask for less") from error
         hint = f"; the views are {', '.join(VIEWS)}" if "no such table" in str(error) else ""
         raise InvalidQuery(f"the query cannot be run: {error}{hint}") from error
     except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError) as error:

@@ -20,8 +20,9 @@ from tfo_mcp.domain.recorded import (
     TraceExcerpt,
 )
 from tfo_mcp.infrastructure.persistence.threads import Threads
-from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits, guarded_query
+from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits
 from tfo_mcp.infrastructure.telemetry.minutes import BUCKETS_PER_DOUBLING
+from tfo_mcp.infrastructure.telemetry.query_process import ask
 from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
 
 _T = TypeVar("_T")
@@ -186,11 +187,16 @@ class RecorderReader:
     async def query(self, principal: str, sql: str, limit: int) -> QueryAnswer:
         """See the port."""
 
-        def ask(connection: sqlite3.Connection) -> QueryAnswer:
-            return guarded_query(connection, principal, sql, limit, self._limits)
+        def query() -> QueryAnswer:
+            self._settle(_SETTLING)
+            if not self._path.exists():
+                return QueryAnswer((), (), complete=True)
+            try:
+                return ask(self._path, principal, sql, limit, self._limits)
+            except OSError as error:
+                raise StorageUnavailable(f"no process can be started to query the recorder: {error}") from error
 
-        answer = await self._read(ask)
-        return QueryAnswer((), (), complete=True) if answer is None else answer
+        return await self._threads.run(query)
 
     async def _spans(self, where: str, known: Mapping[str, object], of: str = "spans") -> Sequence[RecordedSpan]:
         query = f"SELECT {_COLUMNS} FROM {of} WHERE {where}"  # noqa: S608  # written above, values apart
