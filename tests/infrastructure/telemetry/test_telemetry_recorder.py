@@ -237,6 +237,24 @@ def test_what_the_disk_does_not_take_waits_and_is_said(tmp_path: Path, caplog: p
     assert rows(folder, "SELECT sum(calls) FROM minutes") == [(2,)]
 
 
+@pytest.mark.behaviour("telemetry.recorder-unwritable")
+def test_a_recorder_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "telemetry.db", tmp_path / "elsewhere.db"
+    with recording(kept_in(tmp_path)) as client:
+        end_one(client)
+        assert client.settle(DEADLINE)
+        path.rename(elsewhere)
+        path.mkdir()
+        end_one(client)
+        assert client.settle(DEADLINE)
+        path.rmdir()
+        elsewhere.rename(path)
+        end_one(client)
+
+    assert rows(tmp_path, "SELECT count(*) FROM spans") == [(3,)]
+    assert rows(tmp_path, "SELECT sum(calls) FROM minutes") == [(3,)]
+
+
 def test_settings_that_are_not_at_their_defaults_are_kept_with_the_process(tmp_path: Path) -> None:
     with recording(kept_in(tmp_path, settings={"mcp.page_size": 7})) as client:
         end_one(client)
