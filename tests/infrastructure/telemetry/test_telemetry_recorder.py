@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.otlp import DEADLINE
+from support.server import eventually
 from tfo_mcp.application.ports import AttributeValue
 from tfo_mcp.domain.session import Session
 from tfo_mcp.infrastructure.telemetry import recorder as recorder_module
@@ -235,6 +236,18 @@ def test_what_the_disk_does_not_take_waits_and_is_said(tmp_path: Path, caplog: p
 
     assert rows(folder, "SELECT count(*) FROM spans") == [(2,)]
     assert rows(folder, "SELECT sum(calls) FROM minutes") == [(2,)]
+
+
+@pytest.mark.behaviour("telemetry.recorder-unwritable")
+def test_what_waits_for_the_disk_is_written_though_nothing_else_is_recorded(tmp_path: Path) -> None:
+    with recording(kept_in(tmp_path)) as client:
+        end_one(client)
+        assert client.settle(DEADLINE)
+        with closing(sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            end_one(client)
+            assert client.settle(DEADLINE)
+        eventually(lambda: rows(tmp_path, "SELECT count(*) FROM spans") == [(2,)])
 
 
 @pytest.mark.behaviour("telemetry.recorder-unwritable")

@@ -105,6 +105,8 @@ class Recorder:
                 self._troubled(error)
             else:
                 self._spans, self._sessions, self.problem = [], [], None
+        else:
+            self.problem = None
         if self.problem not in {None, self._told}:
             _log.warning("%s; what is recorded waits in memory", self.problem)
         self._told = self.problem
