@@ -268,6 +268,19 @@ def test_a_recorder_that_comes_back_is_used_again(tmp_path: Path) -> None:
     assert rows(tmp_path, "SELECT sum(calls) FROM minutes") == [(3,)]
 
 
+@pytest.mark.behaviour("telemetry.recorder")
+def test_a_number_of_a_library_that_no_database_can_hold_costs_no_other_operation_its_row(tmp_path: Path) -> None:
+    with recording(kept_in(tmp_path)) as client:
+        tracer = client.tracer_provider().get_tracer("library")
+        for number in (2**63, -(2**63) - 1, 2**63 - 1):
+            tracer.start_span("asked", attributes={"gen_ai.usage.input_tokens": number, "other": number}).end()
+        end_one(client)
+
+    kept = rows(tmp_path, "SELECT input_tokens FROM spans WHERE kind = 'library' ORDER BY id")
+    assert kept == [(2.0**63,), (-(2.0**63),), (2**63 - 1,)]
+    assert rows(tmp_path, "SELECT sum(calls) FROM minutes") == [(1,)]
+
+
 def test_settings_that_are_not_at_their_defaults_are_kept_with_the_process(tmp_path: Path) -> None:
     with recording(kept_in(tmp_path, settings={"mcp.page_size": 7})) as client:
         end_one(client)

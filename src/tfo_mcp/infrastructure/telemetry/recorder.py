@@ -44,6 +44,9 @@ _SECOND: Final = 1e9
 _MAX_VALUE: Final = 1024
 """Characters of what a library says in one attribute."""
 
+_MAX_INTEGER: Final = 2**63 - 1
+"""What SQLite can hold; a larger number, which a library may have taken from an answer as it came, is kept as text."""
+
 _ENDS: Final = frozenset({"completed", "cancelled", "error"})
 """Events that say no more than the outcome does."""
 
@@ -287,7 +290,7 @@ def _cut_all(attributes: Mapping[str, object]) -> dict[str, object]:
 
 
 def _cut(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) <= _MAX_INTEGER):
         return value
     return str(value)[:_MAX_VALUE]
 
