@@ -71,7 +71,6 @@ class Recorder:
         self._aggregate = aggregate
         shown = msgspec.json.encode(options.settings, order="deterministic").decode("utf-8", "replace")
         self._self = ProcessRow(instance, os.getpid(), version, platform.python_version(), time.time(), shown)
-        self._process: int | None = None
         self._file: RecorderFile | None = None
         self._spans: list[SpanRow] = []
         self._sessions: list[SessionRow] = []
@@ -126,17 +125,14 @@ class Recorder:
         if self._file is None:
             self._file = RecorderFile(self._options.path)
         elif self._file.is_gone:
-            self._process = None
             self._file.begin_anew()
-        if self._process is None:
-            self._process = self._file.add_process(self._self)
         try:
-            self._file.append(self._process, self._spans, self._sessions, counts)
+            self._file.append(self._self, self._spans, self._sessions, counts)
         except UnicodeError:  # half of a surrogate pair, which no text of SQLite's can hold
             self._spans = [tuple(map(_writable, row)) for row in self._spans]
             self._sessions = [SessionRow._make(map(_writable, row)) for row in self._sessions]
             writable = {Key._make(map(_writable, key)): count for key, count in counts.items()}
-            self._file.append(self._process, self._spans, self._sessions, writable)
+            self._file.append(self._self, self._spans, self._sessions, writable)
 
     def _remove_old(self, file: RecorderFile) -> None:
         """In small steps, so that neither this thread nor another process waits for long."""
@@ -153,7 +149,6 @@ class Recorder:
     def _troubled(self, error: Exception) -> None:
         self.problem = f"the recorder {str(self._options.path)!r} cannot be used: {error}"
         if self._file is not None and isinstance(error, sqlite3.Error) and is_damaged(error):
-            self._process = None
             with suppress(sqlite3.Error, OSError):
                 self._file.begin_anew(damaged=True)
         if (lost := len(self._spans) - _MOST_UNWRITTEN) > 0:
