@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -248,6 +249,34 @@ def test_what_waits_for_the_disk_is_written_though_nothing_else_is_recorded(tmp_
             end_one(client)
             assert client.settle(DEADLINE)
         eventually(lambda: rows(tmp_path, "SELECT count(*) FROM spans") == [(2,)])
+
+
+@pytest.mark.behaviour("telemetry.recorder-unwritable")
+def test_a_shutdown_waits_within_its_time_for_who_has_locked_the_recorder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None, check_same_thread=False)) as other:
+        with recording(kept_in(tmp_path)) as client:
+            end_one(client)
+            assert client.settle(DEADLINE)
+            other.execute("BEGIN EXCLUSIVE")
+            end_one(client)
+            assert client.settle(DEADLINE)
+            release = threading.Timer(1.0, other.execute, ("COMMIT",))  # longer than one commit waits
+            release.start()
+        release.join()
+    assert rows(tmp_path, "SELECT count(*), (SELECT sum(calls) FROM minutes) FROM spans") == [(2, 2)]
+    assert "shut down" not in caplog.text
+
+    with closing(sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None)) as other:
+        with recording(kept_in(tmp_path)) as client:
+            end_one(client)
+            assert client.settle(DEADLINE)
+            other.execute("BEGIN EXCLUSIVE")
+            end_one(client)
+            assert client.settle(DEADLINE)
+            client.shutdown(1.0)
+        eventually(lambda: "shut down before the recorder took 1 operations" in caplog.text)
 
 
 @pytest.mark.behaviour("telemetry.recorder-unwritable")

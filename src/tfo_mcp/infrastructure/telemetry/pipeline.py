@@ -287,7 +287,7 @@ class Pipeline:
             self._cycle()
         self._cycle()  # what came between the last cycle's reading and the stop
         if self._recorder is not None:
-            self._recorder.close()
+            self._recorder.close(self._deadline)
 
     def _cycle(self) -> None:
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]

@@ -76,6 +76,7 @@ class Recorder:
         self._sessions: list[SessionRow] = []
         self._look_at = 0.0
         self._told: str | None = None
+        self._is_locked = False
         self.problem: str | None = None
 
     def add(self, items: Sequence[Item]) -> None:
@@ -106,17 +107,21 @@ class Recorder:
                 self._minutes.put_back(counts)
                 self._troubled(error)
             else:
-                self._spans, self._sessions, self.problem = [], [], None
+                self._spans, self._sessions, self.problem, self._is_locked = [], [], None, False
         else:
-            self.problem = None
+            self.problem, self._is_locked = None, False
         if self.problem not in {None, self._told}:
             _log.warning("%s; what is recorded waits in memory", self.problem)
         self._told = self.problem
         if self._file is not None and time.monotonic() >= self._look_at:
             self._remove_old(self._file)
 
-    def close(self) -> None:
-        """Close the file."""
+    def close(self, deadline: float) -> None:
+        """Close the file; while another process has it locked, try to write what waits until `deadline` (monotonic)."""
+        while self._is_locked and time.monotonic() < deadline:
+            self.commit()
+        if self._spans or self._sessions:
+            _log.warning("shut down before the recorder took %d operations", len(self._spans))
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -148,6 +153,7 @@ class Recorder:
 
     def _troubled(self, error: Exception) -> None:
         self.problem = f"the recorder {str(self._options.path)!r} cannot be used: {error}"
+        self._is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
         if self._file is not None and isinstance(error, sqlite3.Error) and is_damaged(error):
             with suppress(sqlite3.Error, OSError):
                 self._file.begin_anew(damaged=True)
