@@ -316,3 +316,12 @@ def test_settings_that_are_not_at_their_defaults_are_kept_with_the_process(tmp_p
 
     ((settings,),) = rows(tmp_path, "SELECT settings FROM processes")
     assert json.loads(settings) == {"mcp.page_size": 7}
+
+
+def test_a_setting_that_is_no_text_of_unicode_s_does_not_turn_the_recorder_off(tmp_path: Path) -> None:
+    settings = {"storage.folder": "/caf\udce9", "files.roots": ["/caf\udce9"]}
+    with recording(kept_in(tmp_path, settings=settings)) as client:
+        end_one(client)
+
+    ((kept,),) = rows(tmp_path, "SELECT settings FROM processes")
+    assert json.loads(kept) == {"storage.folder": "/caf?", "files.roots": ["/caf?"]}

@@ -69,7 +69,7 @@ class Recorder:
         self._options = options
         self._minutes = minutes
         self._aggregate = aggregate
-        shown = msgspec.json.encode(options.settings, order="deterministic").decode("utf-8", "replace")
+        shown = _json(dict(options.settings))
         self._self = ProcessRow(instance, os.getpid(), version, platform.python_version(), time.time(), shown)
         self._file: RecorderFile | None = None
         self._spans: list[SpanRow] = []
