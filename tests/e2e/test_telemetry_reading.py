@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,27 @@ def test_the_summary_counts_what_was_called_and_not_who_asks(tmp_path: Path, rev
             "claude_conversation": 1,
             "_OTHER": 1,
         }
+
+
+@pytest.mark.behaviour("telemetry.recorder")
+def test_requests_that_the_end_has_cut_are_recorded_each(tmp_path: Path) -> None:
+    in_good_time = {"TELEMETRYFLOW_MCP_SERVER_SHUTDOWN_TIMEOUT": "20"}
+    with (
+        fake_claude("replies: [{text: late, delay: 60}]") as claude,
+        serving(tmp_path, env={**claude_at(claude.base_url), **in_good_time}) as server,
+    ):
+        server.initialize()
+        for number in range(20):
+            server.request(number, "tools/call", {"name": "claude_conversation", "arguments": {"message": "hi"}})
+        server.call("alive", "ping")
+        server.close_input()
+        answers = server.rest()
+        assert server.wait() == 0
+    assert len([answer for answer in answers if "error" in answer]) == 20
+
+    with closing(sqlite3.connect(tmp_path / "state" / "telemetry.db")) as database:
+        query = "SELECT outcome, sum(calls) FROM minutes WHERE kind = 'request' AND name = 'tools/call' GROUP BY 1"
+        assert database.execute(query).fetchall() == [("cancelled", 20)]
 
 
 @pytest.mark.behaviour("telemetry.summary")

@@ -81,6 +81,8 @@ _ANSWER_TIME = 1.0
 """Seconds that requests get to finish at the end, at most (DESIGN §5) …"""
 _ANSWER_SHARE = 0.55
 """… and of a shorter `server.shutdown_timeout`, this share; the rest is for storage and telemetry."""
+_CUT_SHARE = 0.5
+"""Of what is left then: how long those that were cut may clean up, to be stored and recorded as cancelled."""
 _EXIT_MARGIN = 0.1
 """Seconds of `server.shutdown_timeout` kept for the interpreter itself."""
 
@@ -283,7 +285,10 @@ class Server:
         self._toolbox.processes.kill()
         if self._loading is not None:
             self._loading.cancel()
-        budget = max(0.0, seconds - _EXIT_MARGIN)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + max(0.0, seconds - _EXIT_MARGIN)
+        await self._connection.cut_ones_end(_CUT_SHARE * (until - loop.time()))
+        budget = max(0.0, until - loop.time())
         await asyncio.wait(
             [
                 asyncio.ensure_future(self._store(budget)),

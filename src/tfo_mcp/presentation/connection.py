@@ -109,6 +109,7 @@ class Connection:
         self._report = report
         self._wire: Wire | None = None
         self._in_flight: dict[RequestId, _InFlight] = {}
+        self._cut: set[asyncio.Task[None]] = set()
         self._running: set[asyncio.Task[None]] = set()
         """The tasks of those, and of cancelled ones that have not ended yet."""
         self._kept_open: dict[asyncio.Task[Any] | None, Callable[[], None]] = {}
@@ -295,7 +296,12 @@ class Connection:
             self._running -= cut
             for task in cut:
                 task.cancel()
-            await asyncio.wait(cut, timeout=self._answer_time * _CLEANUP_SHARE)
+            _, self._cut = await asyncio.wait(cut, timeout=self._answer_time * _CLEANUP_SHARE)
+
+    async def cut_ones_end(self, seconds: float) -> None:
+        """Wait at most so long for requests that `drain` has cut and that still clean up: each ends recorded."""
+        if self._cut:
+            await asyncio.wait(self._cut, timeout=seconds)
 
     # --- the end ---
 

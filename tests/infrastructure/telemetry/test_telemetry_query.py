@@ -51,7 +51,7 @@ def recorded(tmp_path: Path) -> Path:
     """Two operations, a session and a count of `local`, and as much of somebody else."""
     path = tmp_path / "telemetry.db"
     file = RecorderFile(path)
-    process = file.add_process(ProcessRow("i", 1, "1.0", "3.11", NOW, '{"claude.base_url": "internal"}'))
+    process = ProcessRow("i", 1, "1.0", "3.11", NOW, '{"claude.base_url": "internal"}')
     for principal, first in (("local", 1), ("o'brien", 10)):
         file.append(
             process,

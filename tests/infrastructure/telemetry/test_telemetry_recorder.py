@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.otlp import DEADLINE
+from support.server import eventually
 from tfo_mcp.application.ports import AttributeValue
 from tfo_mcp.domain.session import Session
 from tfo_mcp.infrastructure.telemetry import recorder as recorder_module
@@ -237,9 +239,89 @@ def test_what_the_disk_does_not_take_waits_and_is_said(tmp_path: Path, caplog: p
     assert rows(folder, "SELECT sum(calls) FROM minutes") == [(2,)]
 
 
+@pytest.mark.behaviour("telemetry.recorder-unwritable")
+def test_what_waits_for_the_disk_is_written_though_nothing_else_is_recorded(tmp_path: Path) -> None:
+    with recording(kept_in(tmp_path)) as client:
+        end_one(client)
+        assert client.settle(DEADLINE)
+        with closing(sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            end_one(client)
+            assert client.settle(DEADLINE)
+        eventually(lambda: rows(tmp_path, "SELECT count(*) FROM spans") == [(2,)])
+
+
+@pytest.mark.behaviour("telemetry.recorder-unwritable")
+def test_a_shutdown_waits_within_its_time_for_who_has_locked_the_recorder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None, check_same_thread=False)) as other:
+        with recording(kept_in(tmp_path)) as client:
+            end_one(client)
+            assert client.settle(DEADLINE)
+            other.execute("BEGIN EXCLUSIVE")
+            end_one(client)
+            assert client.settle(DEADLINE)
+            release = threading.Timer(1.0, other.execute, ("COMMIT",))  # longer than one commit waits
+            release.start()
+        release.join()
+    assert rows(tmp_path, "SELECT count(*), (SELECT sum(calls) FROM minutes) FROM spans") == [(2, 2)]
+    assert "shut down" not in caplog.text
+
+    with closing(sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None)) as other:
+        with recording(kept_in(tmp_path)) as client:
+            end_one(client)
+            assert client.settle(DEADLINE)
+            other.execute("BEGIN EXCLUSIVE")
+            end_one(client)
+            assert client.settle(DEADLINE)
+            client.shutdown(1.0)
+        eventually(lambda: "shut down before the recorder took 1 operations" in caplog.text)
+
+
+@pytest.mark.behaviour("telemetry.recorder-unwritable")
+def test_a_recorder_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "telemetry.db", tmp_path / "elsewhere.db"
+    with recording(kept_in(tmp_path)) as client:
+        end_one(client)
+        assert client.settle(DEADLINE)
+        path.rename(elsewhere)
+        path.mkdir()
+        end_one(client)
+        assert client.settle(DEADLINE)
+        path.rmdir()
+        elsewhere.rename(path)
+        end_one(client)
+
+    assert rows(tmp_path, "SELECT count(*) FROM spans") == [(3,)]
+    assert rows(tmp_path, "SELECT sum(calls) FROM minutes") == [(3,)]
+
+
+@pytest.mark.behaviour("telemetry.recorder")
+def test_a_number_of_a_library_that_no_database_can_hold_costs_no_other_operation_its_row(tmp_path: Path) -> None:
+    with recording(kept_in(tmp_path)) as client:
+        tracer = client.tracer_provider().get_tracer("library")
+        for number in (2**63, -(2**63) - 1, 2**63 - 1):
+            tracer.start_span("asked", attributes={"gen_ai.usage.input_tokens": number, "other": number}).end()
+        end_one(client)
+
+    kept = rows(tmp_path, "SELECT input_tokens FROM spans WHERE kind = 'library' ORDER BY id")
+    assert kept == [(2.0**63,), (-(2.0**63),), (2**63 - 1,)]
+    assert rows(tmp_path, "SELECT sum(calls) FROM minutes") == [(1,)]
+
+
 def test_settings_that_are_not_at_their_defaults_are_kept_with_the_process(tmp_path: Path) -> None:
     with recording(kept_in(tmp_path, settings={"mcp.page_size": 7})) as client:
         end_one(client)
 
     ((settings,),) = rows(tmp_path, "SELECT settings FROM processes")
     assert json.loads(settings) == {"mcp.page_size": 7}
+
+
+def test_a_setting_that_is_no_text_of_unicode_s_does_not_turn_the_recorder_off(tmp_path: Path) -> None:
+    settings = {"storage.folder": "/caf\udce9", "files.roots": ["/caf\udce9"]}
+    with recording(kept_in(tmp_path, settings=settings)) as client:
+        end_one(client)
+
+    ((kept,),) = rows(tmp_path, "SELECT settings FROM processes")
+    assert json.loads(kept) == {"storage.folder": "/caf?", "files.roots": ["/caf?"]}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from tfo_mcp.infrastructure.persistence.database_file import create, identity
+from tfo_mcp.infrastructure.persistence.file_lock import lock_file, unlock_and_remove
 
 _log = logging.getLogger("tfo_mcp.telemetry")
 
@@ -52,7 +53,7 @@ class DisposableDatabase:
     def __init__(self, path: Path | None, layout: Layout) -> None:
         self.path = path
         self._layout = layout
-        self._open()
+        self.connection, self._identity = self._opened()
 
     def __str__(self) -> str:
         return "in memory" if self.path is None else repr(str(self.path))
@@ -75,41 +76,57 @@ class DisposableDatabase:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the file was moved, deleted or replaced: what is written now would be lost."""
-        return self.path is not None and identity(self.path) != self._identity
+        """Whether the file was moved, deleted or replaced, so that what is written now is lost; or none is open."""
+        return self.path is not None and (self._identity is None or identity(self.path) != self._identity)
 
     def begin_anew(self, *, damaged: bool = False) -> None:
         """Open the file that is there now, or an empty one; with `damaged` the one in use is moved aside.
+
+        One of another version stays where it is: a process of that version has just put it there, and the two would
+        move each other's aside with every commit.
 
         Raises:
             OSError, sqlite3.Error: it cannot be made.
         """
         self.connection.close()
-        if damaged and self.path is not None and not self.is_gone:  # another process may have been faster
-            self._move_aside(self.path, "is damaged")
-        self._open()
+        used, self._identity = self._identity, None
+        if damaged and self.path is not None and used is not None:
+            self._move_aside(self.path, used, "is damaged")
+        self.connection, self._identity = self._opened(again=True)
 
-    def _open(self) -> None:
-        self.connection = self._opened()
-        self._identity = None if self.path is None else identity(self.path)
-
-    def _opened(self) -> sqlite3.Connection:
-        if self.path is not None:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            create(self.path)
+    def _opened(self, *, again: bool = False) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+        """The connection, and which file had the name before it: should that change meanwhile, `is_gone` tells."""
+        if self.path is None:
+            return self._connected(), None
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create(self.path)
+        found = identity(self.path)
         try:
-            return self._connected()
+            return self._connected(), found
         except sqlite3.DatabaseError as error:
-            if self.path is None or not is_damaged(error):
+            is_other = isinstance(error, _OtherSchema)
+            if found is None or not is_damaged(error) or (is_other and again):
                 raise
-            self._move_aside(self.path, str(error) if isinstance(error, _OtherSchema) else "is damaged")
-        return self._connected()
+            self._move_aside(self.path, found, str(error) if is_other else "is damaged")
+        create(self.path)
+        found = identity(self.path)
+        return self._connected(), found
 
-    def _move_aside(self, path: Path, why: str) -> None:
-        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-        path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    def _move_aside(self, path: Path, which: tuple[int, int], why: str) -> None:
+        """Unless another process is faster: what has the name then is the new file, or is about to be."""
+        moving = path.with_name(path.name + ".moving")
+        lock = lock_file(moving)
+        if lock is None:
+            return
+        try:
+            if identity(path) != which:
+                return
+            for suffix in ("-wal", "-shm"):  # first, or they would be taken for those of the next file
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+            path.rename(aside)
+        finally:
+            unlock_and_remove(moving, lock)
         _log.warning("the %s %s %s; it was moved to %r, and a new one begins", self._layout.what, self, why, str(aside))
 
     def _connected(self) -> sqlite3.Connection:

@@ -41,6 +41,9 @@ TICK = 0.08
 """Seconds from the first record that waits until the ring is emptied. A kill may cost what was recorded in the last
 0.1 s, and the rest of those are for the work; the longer this is, the fewer commits there are."""
 
+_RETRY = 1.0
+"""Seconds from one try to write what the recorder's disk does not take to the next, while nothing else is recorded."""
+
 
 _MOST_AT_ONCE = 4096
 """Items: while they are worked on, as many again as the ring holds may come."""
@@ -284,7 +287,7 @@ class Pipeline:
             self._cycle()
         self._cycle()  # what came between the last cycle's reading and the stop
         if self._recorder is not None:
-            self._recorder.close()
+            self._recorder.close(self._deadline)
 
     def _cycle(self) -> None:
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
@@ -375,8 +378,10 @@ class Pipeline:
             export.items(items[start : start + size])
 
     def _idle_for(self) -> float | None:
-        """Seconds to sleep at most: until metrics are due, if there are any new, or a span has waited too long."""
+        """Seconds to sleep at most: until new metrics or a span are due, or the recorder's disk is tried again."""
         due = math.inf if self._sampler is None else self._sampler.due
         if self._export is not None and self._export.metrics_pending:
             due = min(due, self._metrics_due)
+        if self._recorder is not None and self._recorder.problem is not None:
+            due = min(due, time.monotonic() + _RETRY)
         return None if due == math.inf else max(0.0, due - time.monotonic())

@@ -44,6 +44,9 @@ _SECOND: Final = 1e9
 _MAX_VALUE: Final = 1024
 """Characters of what a library says in one attribute."""
 
+_MAX_INTEGER: Final = 2**63 - 1
+"""What SQLite can hold; a larger number, which a library may have taken from an answer as it came, is kept as text."""
+
 _ENDS: Final = frozenset({"completed", "cancelled", "error"})
 """Events that say no more than the outcome does."""
 
@@ -66,14 +69,14 @@ class Recorder:
         self._options = options
         self._minutes = minutes
         self._aggregate = aggregate
-        shown = msgspec.json.encode(options.settings, order="deterministic").decode("utf-8", "replace")
+        shown = _json(dict(options.settings))
         self._self = ProcessRow(instance, os.getpid(), version, platform.python_version(), time.time(), shown)
-        self._process: int | None = None
         self._file: RecorderFile | None = None
         self._spans: list[SpanRow] = []
         self._sessions: list[SessionRow] = []
         self._look_at = 0.0
         self._told: str | None = None
+        self._is_locked = False
         self.problem: str | None = None
 
     def add(self, items: Sequence[Item]) -> None:
@@ -104,15 +107,21 @@ class Recorder:
                 self._minutes.put_back(counts)
                 self._troubled(error)
             else:
-                self._spans, self._sessions, self.problem = [], [], None
+                self._spans, self._sessions, self.problem, self._is_locked = [], [], None, False
+        else:
+            self.problem, self._is_locked = None, False
         if self.problem not in {None, self._told}:
             _log.warning("%s; what is recorded waits in memory", self.problem)
         self._told = self.problem
         if self._file is not None and time.monotonic() >= self._look_at:
             self._remove_old(self._file)
 
-    def close(self) -> None:
-        """Close the file."""
+    def close(self, deadline: float) -> None:
+        """Close the file; while another process has it locked, try to write what waits until `deadline` (monotonic)."""
+        while self._is_locked and time.monotonic() < deadline:
+            self.commit()
+        if self._spans or self._sessions:
+            _log.warning("shut down before the recorder took %d operations", len(self._spans))
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -121,17 +130,14 @@ class Recorder:
         if self._file is None:
             self._file = RecorderFile(self._options.path)
         elif self._file.is_gone:
-            self._process = None
             self._file.begin_anew()
-        if self._process is None:
-            self._process = self._file.add_process(self._self)
         try:
-            self._file.append(self._process, self._spans, self._sessions, counts)
+            self._file.append(self._self, self._spans, self._sessions, counts)
         except UnicodeError:  # half of a surrogate pair, which no text of SQLite's can hold
             self._spans = [tuple(map(_writable, row)) for row in self._spans]
             self._sessions = [SessionRow._make(map(_writable, row)) for row in self._sessions]
             writable = {Key._make(map(_writable, key)): count for key, count in counts.items()}
-            self._file.append(self._process, self._spans, self._sessions, writable)
+            self._file.append(self._self, self._spans, self._sessions, writable)
 
     def _remove_old(self, file: RecorderFile) -> None:
         """In small steps, so that neither this thread nor another process waits for long."""
@@ -147,8 +153,8 @@ class Recorder:
 
     def _troubled(self, error: Exception) -> None:
         self.problem = f"the recorder {str(self._options.path)!r} cannot be used: {error}"
+        self._is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
         if self._file is not None and isinstance(error, sqlite3.Error) and is_damaged(error):
-            self._process = None
             with suppress(sqlite3.Error, OSError):
                 self._file.begin_anew(damaged=True)
         if (lost := len(self._spans) - _MOST_UNWRITTEN) > 0:
@@ -285,7 +291,7 @@ def _cut_all(attributes: Mapping[str, object]) -> dict[str, object]:
 
 
 def _cut(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) <= _MAX_INTEGER):
         return value
     return str(value)[:_MAX_VALUE]
 

@@ -166,6 +166,7 @@ class ProcessRow(NamedTuple):
 
 
 _ADD_PROCESS = f"INSERT INTO processes ({', '.join(ProcessRow._fields)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608  # names from above
+_IS_PROCESS = "SELECT 1 FROM processes WHERE id = ? AND pid = ? AND started_at = ?"
 _ADD_SPAN = {
     len(columns): f"INSERT INTO spans (process, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"  # noqa: S608  # as above
     for columns in (SPAN_COLUMNS, (*SPAN_COLUMNS, *MORE_COLUMNS), (*SPAN_COLUMNS, *RUN_COLUMNS))
@@ -194,21 +195,33 @@ class RecorderFile(DisposableDatabase):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _LAYOUT)
-
-    def add_process(self, process: ProcessRow) -> int:
-        """Note who writes; its id in the other rows."""
-        with self.transaction() as database:
-            return database.execute(_ADD_PROCESS, process).lastrowid or 0
+        self._process = 0
 
     def append(
-        self, process: int, spans: Sequence[SpanRow], sessions: Sequence[SessionRow], minutes: Mapping[Key, Count]
+        self,
+        process: ProcessRow,
+        spans: Sequence[SpanRow],
+        sessions: Sequence[SessionRow],
+        minutes: Mapping[Key, Count],
     ) -> None:
-        """Commit all of it, or nothing where it raises."""
+        """Commit all of it, and who writes it, or nothing where it raises."""
         with self.transaction() as database:
+            number = self._number(database, process)
             for length, statement in _ADD_SPAN.items():
-                database.executemany(statement, [(process, *row) for row in spans if len(row) == length])
-            database.executemany(_ADD_SESSION, [(process, *row) for row in sessions])
+                database.executemany(statement, [(number, *row) for row in spans if len(row) == length])
+            database.executemany(_ADD_SESSION, [(number, *row) for row in sessions])
             database.executemany(_ADD_MINUTE, [(*key, *count.row) for key, count in minutes.items()])
+
+    def _number(self, database: sqlite3.Connection, process: ProcessRow) -> int:
+        """The id of `process` in the other rows.
+
+        It is noted again where the file is another one, and where its row was removed with the last one that was its:
+        the id may be another's since then.
+        """
+        found = database.execute(_IS_PROCESS, (self._process, process.pid, process.started_at)).fetchone()
+        if found is None:
+            self._process = database.execute(_ADD_PROCESS, process).lastrowid or 0
+        return self._process
 
     def remove_old(self, spans_before: float, minutes_before: float, max_bytes: int) -> bool:
         """Remove some of what is too old or too much, the oldest first; whether there is more to remove.
@@ -231,13 +244,16 @@ class RecorderFile(DisposableDatabase):
 
 
 def _remove(database: sqlite3.Connection, table: str, order: str, which: str = "true") -> int:
-    """Of the oldest rows in this order remove those before the last one of `which`; how many."""
+    """Among the oldest rows in this order remove those of `which`; how many.
+
+    Where the clock was put back for a while, some that are young stand before some that are old.
+    """
     edge = database.execute(
         f"SELECT max({order}) FROM (SELECT * FROM {table} ORDER BY {order} LIMIT {_STEP}) WHERE {which}"  # noqa: S608  # names from above
     ).fetchone()[0]
     if edge is None:
         return 0
-    return database.execute(f"DELETE FROM {table} WHERE {order} <= ?", (edge,)).rowcount  # noqa: S608  # as above
+    return database.execute(f"DELETE FROM {table} WHERE {order} <= ? AND {which}", (edge,)).rowcount  # noqa: S608  # as above
 
 
 def _used(database: sqlite3.Connection) -> int:
