@@ -47,7 +47,7 @@ def test_prompts_are_listed_with_their_arguments(server_of: ServerOf, revision: 
     assert {
         prompt["name"]: {argument["name"]: argument["required"] for argument in prompt["arguments"]}
         for prompt in result["prompts"]
-    } == ARGUMENTS
+    } == {**ARGUMENTS, "diagnose_server": {"symptom": False, "window": False}}
     for prompt in result["prompts"]:
         assert prompt["title"]
         assert prompt["description"]

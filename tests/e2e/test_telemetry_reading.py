@@ -14,7 +14,7 @@ import pytest
 
 from support.claude import fake_claude
 from support.server import ENVELOPE, STATELESS, Answer, Server, claude_at, eventually, serving
-from tfo_mcp.infrastructure.telemetry.recorder_file import MORE_COLUMNS, SPAN_COLUMNS, RecorderFile, SpanRow
+from tfo_mcp.infrastructure.telemetry.recorder_file import MORE_COLUMNS, SPAN_COLUMNS, ProcessRow, RecorderFile, SpanRow
 
 newest = pytest.mark.parametrize("revision", ["2025-11-25", STATELESS])
 SCRIPT = "replies: [{when: {contains: break}, status: 400}, {text: hello, times: 99}]"
@@ -294,7 +294,7 @@ def test_whatever_was_recorded_an_answer_is_no_larger_than_a_page(tmp_path: Path
         server.begin("2025-11-25")
         asked(server, "telemetry_summary")  # there is a file from now on
         file = RecorderFile(tmp_path / "state" / "telemetry.db")
-        file.append(1, rows, [], {})
+        file.append(ProcessRow("i", 1, "1.0", "3.11", 0.0, "{}"), rows, [], {})
         file.close()
 
         failure = asked(server, "explain_failure", trace_id=LONG)

@@ -14,7 +14,7 @@ from tfo_mcp.infrastructure.telemetry.recorder_file import SPAN_COLUMNS, Process
 def test_all_calls_of_a_file_that_has_begun_anew_are_told(tmp_path: Path) -> None:
     path = tmp_path / "telemetry.db"
     file = RecorderFile(path)
-    process = file.add_process(ProcessRow("i", 1, "1.0", "3.11", 0.0, "{}"))
+    process = ProcessRow("i", 1, "1.0", "3.11", 0.0, "{}")
     call = {
         "principal": "local",
         "trace_id": "1" * 32,
