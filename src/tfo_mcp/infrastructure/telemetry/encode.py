@@ -24,7 +24,6 @@ from tfo_mcp.infrastructure.telemetry.span_bytes import KNOWN, REMOTE, SAMPLED, 
 from tfo_mcp.infrastructure.telemetry.spool import MAX_MESSAGE
 from tfo_mcp.infrastructure.telemetry.spool_file import Parcel
 from tfo_mcp.infrastructure.telemetry.table import TABLE, LogEvent
-from tfo_mcp.infrastructure.telemetry.turns import in_turns
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -70,7 +69,7 @@ class Encoder:
     def spans(self, items: Sequence[Item]) -> Iterator[Parcel]:
         """Items of the signal "traces", in as few parcels as collectors will take."""
         scopes: dict[bytes, list[bytes]] = {}
-        for item in in_turns(items):
+        for item in items:
             if isinstance(item, Record):
                 scope, span = self._scope_bytes, own_span(item)
             else:

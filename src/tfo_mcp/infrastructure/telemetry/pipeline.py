@@ -26,7 +26,6 @@ from tfo_mcp.infrastructure.telemetry.sampling import Sampled, Sampler
 from tfo_mcp.infrastructure.telemetry.spool import Spool, limits_of
 from tfo_mcp.infrastructure.telemetry.spool_file import Contents, Parcel, SpoolFile
 from tfo_mcp.infrastructure.telemetry.table import signal_of
-from tfo_mcp.infrastructure.telemetry.turns import in_turns
 
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.telemetry.encode import Encoder
@@ -325,7 +324,7 @@ class Pipeline:
             _log.exception("some records could not be worked on")
 
     def _fold(self, items: Sequence[Item]) -> None:
-        for item in in_turns(items):
+        for item in items:
             if isinstance(item, Record):
                 self._aggregate.fold(item)
                 if self._minutes is not None:

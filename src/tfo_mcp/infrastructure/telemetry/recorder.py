@@ -23,7 +23,6 @@ from tfo_mcp.infrastructure.telemetry.options import RecorderOptions
 from tfo_mcp.infrastructure.telemetry.recorder_file import ProcessRow, RecorderFile, SessionRow, SpanRow
 from tfo_mcp.infrastructure.telemetry.records import Item, LibrarySpan, Record
 from tfo_mcp.infrastructure.telemetry.table import TABLE
-from tfo_mcp.infrastructure.telemetry.turns import in_turns
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -83,7 +82,7 @@ class Recorder:
         """Keep the operations and sessions among `items` for the next commit."""
         runs: dict[int, Record] = {}
         """Of tools, by the request that they may share a row with: it ends right after them."""
-        for item in in_turns(items):
+        for item in items:
             if isinstance(item, Record):
                 becomes = TABLE[item.kind]
                 if item.parent_id not in runs and _may_share(item):
