@@ -7,11 +7,12 @@ import os
 import re
 import selectors
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_recorder_that_cannot_be_read_is_said_in_one_sentence(tmp_path: Path) 
     assert ended.returncode == 4
     assert ended.stderr.startswith("tfo-mcp: the recorder ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_recorder_that_was_never_begun_has_nothing_and_one_of_another_version_is_said(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "state" / "telemetry.db"
+    path.touch()
+    assert told(tmp_path, "stats", "--json") == ""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE others (x)")
+        database.execute("PRAGMA user_version = 99")
+
+    ended = run(tmp_path, "stats")
+    assert (ended.returncode, ended.stderr.count("\n")) == (4, 1)
+    assert "another version's (its schema is 99)" in ended.stderr
 
 
 @pytest.mark.parametrize(

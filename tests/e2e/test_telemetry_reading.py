@@ -317,6 +317,7 @@ def test_whatever_was_recorded_an_answer_is_no_larger_than_a_page(tmp_path: Path
 
 
 @pytest.mark.parametrize("tool", ["telemetry_summary", "slow_calls", "get_trace"])
+@pytest.mark.behaviour("telemetry.slow")
 def test_a_page_that_no_number_of_sqlite_reaches_is_refused_in_one_sentence(tmp_path: Path, tool: str) -> None:
     with serving(tmp_path) as server:
         server.begin("2025-11-25")

@@ -23,7 +23,7 @@ from tfo_mcp.infrastructure.persistence.threads import Threads
 from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits
 from tfo_mcp.infrastructure.telemetry.minutes import BUCKETS_PER_DOUBLING
 from tfo_mcp.infrastructure.telemetry.query_process import ask
-from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
+from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS, VERSION
 
 _T = TypeVar("_T")
 
@@ -186,17 +186,12 @@ class RecorderReader:
 
     async def query(self, principal: str, sql: str, limit: int) -> QueryAnswer:
         """See the port."""
-
-        def query() -> QueryAnswer:
-            self._settle(_SETTLING)
-            if not self._path.exists():
-                return QueryAnswer((), (), complete=True)
-            try:
-                return ask(self._path, principal, sql, limit, self._limits)
-            except OSError as error:
-                raise StorageUnavailable(f"no process can be started to query the recorder: {error}") from error
-
-        return await self._threads.run(query)
+        if await self._read(lambda _: True) is None:
+            return QueryAnswer((), (), complete=True)
+        try:
+            return await self._threads.run(lambda: ask(self._path, principal, sql, limit, self._limits))
+        except OSError as error:
+            raise StorageUnavailable(f"no process can be started to query the recorder: {error}") from error
 
     async def _spans(self, where: str, known: Mapping[str, object], of: str = "spans") -> Sequence[RecordedSpan]:
         query = f"SELECT {_COLUMNS} FROM {of} WHERE {where}"  # noqa: S608  # written above, values apart
@@ -215,11 +210,18 @@ class RecorderReader:
             try:
                 uri = f"{self._path.as_uri()}?mode=ro"
                 with closing(sqlite3.connect(uri, _BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
-                    return work(connection)
+                    return work(connection) if self._is_begun(connection) else None
             except sqlite3.Error as error:
                 raise StorageUnavailable(f"the recorder {str(self._path)!r} cannot be read: {error}") from error
 
         return await self._threads.run(read)
+
+    def _is_begun(self, connection: sqlite3.Connection) -> bool:
+        """Whether its tables are there: who made the file may have been killed before they were."""
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version not in {0, VERSION}:
+            raise StorageUnavailable(f"the recorder {str(self._path)!r} is another version's (its schema is {version})")
+        return version == VERSION
 
 
 def _like(span: RecordedSpan) -> dict[str, object]:

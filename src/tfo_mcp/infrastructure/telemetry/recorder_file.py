@@ -87,7 +87,10 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_start ON sessions (started_at);
 """
 
-_LAYOUT: Final = Layout("recorder", 1, _TABLES, "NORMAL", 0.25)
+VERSION: Final = 1
+"""Of the tables."""
+
+_LAYOUT: Final = Layout("recorder", VERSION, _TABLES, "NORMAL", 0.25)
 
 # Every row of `spans` costs its writer; an index would cost as much again. They are written in about the order in which
 # they ended, and to read all of them takes a reader some 0.2 s.
