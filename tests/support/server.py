@@ -20,6 +20,8 @@ DEADLINE = 20.0
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has started the tests in the background; the servers would inherit that, and ignore it until they are up.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # so does `nohup`
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 HANDSHAKE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 
