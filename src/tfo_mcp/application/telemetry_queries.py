@@ -180,7 +180,7 @@ class TelemetryQueries:
 
     async def _failed_call(self, query: ExplainFailure, principal: str) -> RecordedSpan | None:
         if query.trace_id is None:
-            newest = await self._recordings.failures(principal, before=None, tool=query.tool, limit=1)
+            newest = await self._recordings.failures(principal, tool=query.tool, limit=1)
             return newest[0] if newest else None
         # The outermost one: what is below it is its cause.
         found = await self._recordings.failed_in(principal, query.trace_id, query.tool)

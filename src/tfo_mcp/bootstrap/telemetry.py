@@ -15,9 +15,9 @@ from tfo_mcp.application.telemetry_queries import (
     SummarizeTelemetry,
     TelemetryQueries,
 )
+from tfo_mcp.domain.execution import FAILURES
 from tfo_mcp.domain.health import HealthReport
 from tfo_mcp.domain.prompt import Prompt
-from tfo_mcp.domain.recorded import FAILURES
 from tfo_mcp.domain.session import Session
 from tfo_mcp.domain.tool import Tool
 from tfo_mcp.infrastructure.config import Settings

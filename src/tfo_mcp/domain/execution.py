@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Final, Literal
 
 from tfo_mcp.domain.state_machine import StateMachine
 
 Outcome = Literal["completed", "failed", "timed_out", "cancelled", "invalid"]
-"""How an operation ended. `invalid`, `failed` and `timed_out` count as errors, `cancelled` does not."""
+"""How an operation ended."""
+
+FAILURES: Final[tuple[Outcome, ...]] = ("failed", "timed_out", "invalid")
+"""Outcomes that count as errors; a cancellation is none."""
 
 
 class ExecutionState(Enum):

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-FAILURES = ("failed", "timed_out", "invalid")
-"""Outcomes that count as errors; a cancellation is none."""
+from tfo_mcp.domain.execution import FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,6 @@ class Process:
     """A server that recorded. `settings` are those that were not at their defaults, secrets masked."""
 
     version: str
-    started_at: float
     settings: Mapping[str, Any]
 
 
@@ -83,7 +81,6 @@ class OperationCount:
     calls: int = 0
     errors: int = 0
     cancelled: int = 0
-    seconds: float = 0.0
     longest: float = 0.0
     percentiles: Mapping[int, float] = field(default_factory=dict[int, float])
     errors_by_type: dict[str, int] = field(default_factory=dict[str, int])

@@ -119,7 +119,7 @@ class TelemetryResources:
         return self._cut({"since": view["since"], "until": view["until"]}, "tools", view["operations"])
 
     async def _read_errors(self, uri: str, reader: Reader) -> Content:  # noqa: ARG002  # it is one
-        found = await self._recordings.failures(reader.principal, before=None, tool=None, limit=_RECENT)
+        found = await self._recordings.failures(reader.principal, tool=None, limit=_RECENT)
         return self._cut({}, "errors", [call_view(span) for span in found])
 
     async def _read_health(self, uri: str, reader: Reader) -> Content:  # noqa: ARG002  # it is one
@@ -137,7 +137,7 @@ class TelemetryResources:
         return self._cut(head, "spans", [span_within(span, self._max_bytes // 2) for span in found.spans], found.total)
 
     async def _complete(self, written: str, reader: Reader) -> Completion:
-        found = await self._recordings.failures(reader.principal, before=None, tool=None, limit=MOST_VALUES)
+        found = await self._recordings.failures(reader.principal, tool=None, limit=MOST_VALUES)
         ids = dict.fromkeys(span.trace_id for span in found)
         return first_of([trace_id for trace_id in ids if trace_id.startswith(written.lower())])
 

@@ -34,7 +34,6 @@ def test_all_calls_of_a_file_that_has_begun_anew_are_told(tmp_path: Path) -> Non
         last, calls = await reader.calls_after("local", 40, 100)  # of the file that was here before
         assert not calls
         last, calls = await reader.calls_after("local", last, 100)
-        reader.close()
         return last, len(calls)
 
     assert asyncio.run(follow()) == (2, 2)

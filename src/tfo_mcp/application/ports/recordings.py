@@ -24,10 +24,8 @@ class Recordings(Protocol):
         """Requests that ended since then, slowest first, `limit` behind `start` others; of one tool, or all."""
         ...
 
-    async def failures(
-        self, principal: str, *, before: float | None, tool: str | None, limit: int
-    ) -> Sequence[RecordedSpan]:
-        """Requests, and tool calls by Claude, that failed, newest first; those that ended before a time, or all."""
+    async def failures(self, principal: str, *, tool: str | None, limit: int) -> Sequence[RecordedSpan]:
+        """Requests, and tool calls by Claude, that failed, newest first; of one tool, or all."""
         ...
 
     async def last_success(self, principal: str, like: RecordedSpan) -> RecordedSpan | None:

@@ -1,4 +1,4 @@
-"""The file of a database, whoever opens it: how it is made, and whether it is still the one that was opened."""
+"""The file of a database, whoever opens it: how it is made, whether it is still the same one, and what ails it."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def kind_of(error: BaseException) -> int:
+    """SQLite's primary result code, 0 where it is none of its errors: the rest of its code says more than is needed."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

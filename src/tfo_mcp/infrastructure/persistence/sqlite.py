@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engi
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from tfo_mcp.domain.errors import StorageUnavailable
-from tfo_mcp.infrastructure.persistence.database_file import create, identity
+from tfo_mcp.infrastructure.persistence.database_file import create, identity, kind_of
 from tfo_mcp.infrastructure.persistence.file_lock import try_lock
 from tfo_mcp.infrastructure.persistence.migrations import History
 
@@ -275,5 +275,4 @@ def _translated(path: Path) -> Generator[None]:
 def _why(error: BaseException | None) -> str:
     if not isinstance(error, sqlite3.Error):
         return str(error)
-    # The low byte is the kind; the rest says more than a user needs.
-    return _WHY.get(getattr(error, "sqlite_errorcode", 0) & 0xFF) or f"SQLite says {error}"
+    return _WHY.get(kind_of(error)) or f"SQLite says {error}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tfo_mcp.infrastructure.persistence.database_file import create, identity
+from tfo_mcp.infrastructure.persistence.database_file import create, identity, kind_of
 from tfo_mcp.infrastructure.persistence.file_lock import lock_file, unlock_and_remove
 
 _log = logging.getLogger("tfo_mcp.telemetry")
@@ -161,7 +161,7 @@ class DisposableDatabase:
 def is_damaged(error: sqlite3.Error) -> bool:
     """Whether nothing can be done with the file any more."""
     damaged = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return isinstance(error, _OtherSchema) or getattr(error, "sqlite_errorcode", 0) & 0xFF in damaged
+    return isinstance(error, _OtherSchema) or kind_of(error) in damaged
 
 
 class _OtherSchema(sqlite3.DatabaseError):

@@ -23,7 +23,8 @@ import msgspec
 
 from tfo_mcp.domain.errors import InvalidQuery
 from tfo_mcp.domain.recorded import QueryAnswer
-from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS
+from tfo_mcp.infrastructure.persistence.database_file import kind_of
+from tfo_mcp.infrastructure.telemetry.recorder_file import HAS_FAILED, OPERATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ _OPERATIONS: Final = f"({OPERATIONS})"
 _SPAN: Final = (
     "trace_id, span_id, parent_id, ended_at - duration AS started_at, "
     "strftime('%Y-%m-%dT%H:%M:%fZ', ended_at - duration, 'unixepoch') AS started, ended_at, duration, outcome, "
-    "outcome IN ('failed', 'timed_out', 'invalid') AS is_error, error_type, attributes, "
+    f"{HAS_FAILED} AS is_error, error_type, attributes, "
 )
 
 VIEWS: Final[Mapping[str, View]] = {
@@ -137,7 +138,7 @@ def guarded_query(
             raise InvalidQuery(
                 f"the query took more than {limits.timeout:g} s and was stopped: ask for less, or a shorter time"
             ) from error
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}:
+        if kind_of(error) in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}:
             raise InvalidQuery("the query takes too much room to sort or group in: ask for less") from error
         hint = f"; the views are {', '.join(VIEWS)}" if "no such table" in str(error) else ""
         raise InvalidQuery(f"the query cannot be run: {error}{hint}") from error

@@ -19,6 +19,7 @@ import msgspec
 from tfo_mcp.domain.errors import InvalidQuery
 from tfo_mcp.domain.recorded import QueryAnswer
 from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits, guarded_query
+from tfo_mcp.infrastructure.telemetry.recorder_file import open_for_reading
 
 _MEMORY: Final = 512 * 1024 * 1024
 _DISK: Final = 128 * 1024 * 1024
@@ -26,8 +27,6 @@ _DISK: Final = 128 * 1024 * 1024
 
 _START: Final = 5.0
 """Seconds beyond the query's own that the process gets: to start, and to stop what heeds no interrupt at once."""
-
-_BUSY_TIMEOUT: Final = 1.0
 
 _TOO_MUCH: Final = "the query takes too much memory: ask for less, or in simpler terms"
 
@@ -87,8 +86,7 @@ def main() -> None:
     _limit(question.timeout)
     limits = QueryLimits(question.timeout, question.max_size)
     try:
-        uri = f"{Path(question.path).as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, _BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
+        with closing(open_for_reading(Path(question.path))) as connection:
             given = guarded_query(connection, question.principal, question.sql, question.limit, limits)
         answer = _Answer(list(given.columns), [list(row) for row in given.rows], given.complete)
     except InvalidQuery as refused:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tfo_mcp.domain.errors import StorageUnavailable
+from tfo_mcp.domain.execution import FAILURES
 from tfo_mcp.domain.recorded import (
-    FAILURES,
     OperationCount,
     Process,
     QueryAnswer,
@@ -23,12 +23,11 @@ from tfo_mcp.infrastructure.persistence.threads import Threads
 from tfo_mcp.infrastructure.telemetry.guarded_query import QueryLimits
 from tfo_mcp.infrastructure.telemetry.minutes import BUCKETS_PER_DOUBLING
 from tfo_mcp.infrastructure.telemetry.query_process import ask
-from tfo_mcp.infrastructure.telemetry.recorder_file import OPERATIONS, VERSION
+from tfo_mcp.infrastructure.telemetry.recorder_file import HAS_FAILED, OPERATIONS, VERSION, open_for_reading
 
 _T = TypeVar("_T")
 
 _THREADS: Final = 2
-_BUSY_TIMEOUT: Final = 1.0
 _SETTLING: Final = 0.5
 """Seconds to wait for what was recorded just now to be written; then it is read without."""
 
@@ -40,7 +39,6 @@ _COLUMNS: Final = (
     "session_id, conversation_id, coalesce(response_model, request_model), input_tokens, output_tokens, process, "
     "attributes, events"
 )
-_HAS_FAILED: Final = "outcome IN ('failed', 'timed_out', 'invalid')"
 _BY_ITSELF: Final = "(kind = 'request' OR kind = 'tool' AND name <> 'tools.execute')"
 """Not what the request around it says already."""
 # What began at the same moment began around what is below it, which ended first.
@@ -62,14 +60,10 @@ class RecorderReader:
         self._settle = settle
         self._threads = Threads("telemetry-reader", _THREADS)
 
-    def close(self) -> None:
-        """Let the threads end."""
-        self._threads.close()
-
     async def counts(self, principal: str, since: float, until: float) -> Sequence[OperationCount]:
         """See the port."""
         query = (
-            "SELECT kind, name, outcome, error_type, bucket, sum(calls), sum(seconds), max(longest), "
+            "SELECT kind, name, outcome, error_type, bucket, sum(calls), max(longest), "
             "sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens) FROM minutes "
             "WHERE minute >= :since AND minute <= :until AND principal = :principal GROUP BY 1, 2, 3, 4, 5"
         )
@@ -87,16 +81,13 @@ class RecorderReader:
             {"principal": principal, "since": since, "tool": tool, "start": start, "limit": limit},
         )
 
-    async def failures(
-        self, principal: str, *, before: float | None, tool: str | None, limit: int
-    ) -> Sequence[RecordedSpan]:
+    async def failures(self, principal: str, *, tool: str | None, limit: int) -> Sequence[RecordedSpan]:
         """See the port."""
         of_tool = "" if tool is None else " AND tool = :tool"
-        earlier = "" if before is None else " AND ended_at < :before"
         return await self._spans(
-            f"{_HAS_FAILED} AND principal = :principal AND {_BY_ITSELF} AND NOT reads_telemetry{of_tool}{earlier} "
+            f"{HAS_FAILED} AND principal = :principal AND {_BY_ITSELF} AND NOT reads_telemetry{of_tool} "
             "ORDER BY ended_at DESC, id DESC LIMIT :limit",
-            {"principal": principal, "before": before, "tool": tool, "limit": limit},
+            {"principal": principal, "tool": tool, "limit": limit},
         )
 
     async def last_success(self, principal: str, like: RecordedSpan) -> RecordedSpan | None:
@@ -111,7 +102,7 @@ class RecorderReader:
     async def failures_since(self, principal: str, like: RecordedSpan, since: float) -> int:
         """See the port."""
         query = (
-            f"SELECT count(*) FROM spans WHERE {_HAS_FAILED} AND principal = :principal AND {_ALIKE} "  # noqa: S608  # names from above
+            f"SELECT count(*) FROM spans WHERE {HAS_FAILED} AND principal = :principal AND {_ALIKE} "  # noqa: S608  # names from above
             "AND ended_at > :since AND ended_at <= :end"
         )
         end = like.started_at + like.duration + 1e-6  # what was computed may be less than what is stored
@@ -157,7 +148,7 @@ class RecorderReader:
         """See the port."""
         of_tool = "" if tool is None else " AND tool = :tool"
         found = await self._spans(
-            f"trace_id = :trace AND principal = :principal AND {_HAS_FAILED} AND kind <> 'library'{of_tool} "
+            f"trace_id = :trace AND principal = :principal AND {HAS_FAILED} AND kind <> 'library'{of_tool} "
             f"{_AS_BEGUN} LIMIT 1",
             {"trace": trace_id.lower(), "principal": principal, "tool": tool},
             of=f"({OPERATIONS})",
@@ -179,9 +170,9 @@ class RecorderReader:
 
     async def process(self, number: int) -> Process | None:
         """See the port."""
-        query = "SELECT version, started_at, settings FROM processes WHERE id = :number"
-        for version, started_at, settings in await self._rows(query, {"number": number}):
-            return Process(version, started_at, json.loads(settings))
+        query = "SELECT version, settings FROM processes WHERE id = :number"
+        for version, settings in await self._rows(query, {"number": number}):
+            return Process(version, json.loads(settings))
         return None
 
     async def query(self, principal: str, sql: str, limit: int) -> QueryAnswer:
@@ -208,8 +199,7 @@ class RecorderReader:
             if not self._path.exists():
                 return None
             try:
-                uri = f"{self._path.as_uri()}?mode=ro"
-                with closing(sqlite3.connect(uri, _BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
+                with closing(open_for_reading(self._path)) as connection:
                     return work(connection) if self._is_begun(connection) else None
             except sqlite3.Error as error:
                 raise StorageUnavailable(f"the recorder {str(self._path)!r} cannot be read: {error}") from error
@@ -241,10 +231,9 @@ def _span(row: tuple[Any, ...]) -> RecordedSpan:
 def _counted(rows: Sequence[tuple[Any, ...]]) -> Sequence[OperationCount]:
     counts: dict[tuple[str, str], OperationCount] = {}
     buckets: dict[tuple[str, str], dict[int, int]] = {}
-    for kind, name, outcome, error_type, bucket, calls, seconds, longest, *tokens in rows:
+    for kind, name, outcome, error_type, bucket, calls, longest, *tokens in rows:
         count = counts.setdefault((kind, name), OperationCount(kind=kind, name=name))
         count.calls += calls
-        count.seconds += seconds
         count.longest = max(count.longest, longest)
         count.input_tokens += tokens[0]
         count.output_tokens += tokens[1]

@@ -15,6 +15,7 @@ import msgspec
 
 from tfo_mcp.application import attributes as core
 from tfo_mcp.application.ports import TraceContext
+from tfo_mcp.infrastructure.persistence.database_file import kind_of
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.aggregate import Aggregate
 from tfo_mcp.infrastructure.telemetry.disposable import is_damaged
@@ -152,7 +153,7 @@ class Recorder:
 
     def _troubled(self, error: Exception) -> None:
         self.problem = f"the recorder {str(self._options.path)!r} cannot be used: {error}"
-        self._is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        self._is_locked = kind_of(error) == sqlite3.SQLITE_BUSY
         if self._file is not None and isinstance(error, sqlite3.Error) and is_damaged(error):
             with suppress(sqlite3.Error, OSError):
                 self._file.begin_anew(damaged=True)

@@ -11,10 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
+from tfo_mcp.domain.execution import FAILURES
 from tfo_mcp.infrastructure.telemetry.disposable import DisposableDatabase, Layout
 from tfo_mcp.infrastructure.telemetry.minutes import Count, Key
 
-_TABLES: Final = """
+HAS_FAILED: Final = f"outcome IN ({', '.join(map(repr, FAILURES))})"
+"""As the index has it: SQLite uses it only for what is asked in the same words."""
+
+_TABLES: Final = f"""
 CREATE TABLE processes (
     id INTEGER PRIMARY KEY,
     instance TEXT NOT NULL,
@@ -56,7 +60,7 @@ CREATE TABLE spans (
     run_outcome TEXT,
     run_error_type TEXT
 );
-CREATE INDEX spans_that_failed ON spans (ended_at) WHERE outcome IN ('failed', 'timed_out', 'invalid');
+CREATE INDEX spans_that_failed ON spans (ended_at) WHERE {HAS_FAILED};
 CREATE TABLE minutes (
     minute INTEGER NOT NULL,
     principal TEXT NOT NULL,
@@ -94,6 +98,9 @@ _LAYOUT: Final = Layout("recorder", VERSION, _TABLES, "NORMAL", 0.25)
 
 # Every row of `spans` costs its writer; an index would cost as much again. They are written in about the order in which
 # they ended, and to read all of them takes a reader some 0.2 s.
+
+_READING_TIMEOUT: Final = 1.0
+"""Seconds to wait for who has the file locked."""
 
 _STEP: Final = 1000
 """Rows that are removed in one transaction: others wait for it."""
@@ -187,6 +194,15 @@ _ADD_SESSION = (
     f"INSERT INTO sessions (process, {', '.join(SessionRow._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608  # as above
     "ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at"
 )
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that can write nothing.
+
+    Raises:
+        sqlite3.Error: there is no file, or none that can be read.
+    """
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", _READING_TIMEOUT, isolation_level=None, uri=True)
 
 
 class RecorderFile(DisposableDatabase):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from msgspec import structs
 
 from tfo_mcp.application.ports import TraceContext
+from tfo_mcp.domain.execution import FAILURES
 from tfo_mcp.infrastructure.telemetry.conventions import ADJUSTED_COUNT
 from tfo_mcp.infrastructure.telemetry.records import Item, LibrarySpan, LogEntry, Record
-from tfo_mcp.infrastructure.telemetry.table import FAILURES, signal_of
+from tfo_mcp.infrastructure.telemetry.table import signal_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext

@@ -13,9 +13,10 @@ from struct import Struct
 from typing import Final, cast
 
 from tfo_mcp.application.ports import AttributeValue, TraceContext
+from tfo_mcp.domain.execution import FAILURES
 from tfo_mcp.infrastructure.telemetry.otlp_values import any_value, text
 from tfo_mcp.infrastructure.telemetry.records import Record
-from tfo_mcp.infrastructure.telemetry.table import FAILURES, TABLE
+from tfo_mcp.infrastructure.telemetry.table import TABLE
 
 # OTLP's `Span.flags`: the sampled bit of W3C trace context; whether the parent is remote, and that we know it.
 SAMPLED: Final = 0x1

@@ -14,12 +14,10 @@ from typing import Final, Literal
 
 from tfo_mcp.application import attributes as core
 from tfo_mcp.application.ports import AttributeValue
+from tfo_mcp.domain.execution import FAILURES
 from tfo_mcp.infrastructure.telemetry import conventions as names
 from tfo_mcp.infrastructure.telemetry.conventions import Metric
 from tfo_mcp.infrastructure.telemetry.records import Item, LogEntry, Record, RecordKind
-
-FAILURES: Final = frozenset({"invalid", "failed", "timed_out"})
-"""Outcomes that are errors (DESIGN §6); a cancellation is none."""
 
 _NOTHING: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
 
