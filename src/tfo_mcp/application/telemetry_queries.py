@@ -12,6 +12,16 @@ from tfo_mcp.application.ports import Recordings
 from tfo_mcp.domain.errors import TraceNotFound, meaning_of
 from tfo_mcp.domain.recorded import OperationCount, Process, QueryAnswer, RecordedEvent, RecordedSpan, TraceExcerpt
 
+WINDOW: Final = "[1-9][0-9]{0,3}[mhd]"
+"""How a window of time is written, as a regular expression: minutes, hours or days, such as `15m`."""
+
+_UNITS: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def seconds_of(window: str) -> float:
+    """Of a window that is written as `WINDOW`."""
+    return int(window[:-1]) * _UNITS[window[-1]]
+
 
 @dataclass(frozen=True, slots=True)
 class SummarizeTelemetry:

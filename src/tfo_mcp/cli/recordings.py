@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,6 @@ from tfo_mcp.cli.records import make_fit_for_people, printing
 if TYPE_CHECKING:
     from tfo_mcp.infrastructure.telemetry.reader import RecorderReader
 
-_SECONDS: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
-
 
 class Window(click.ParamType[float]):
     """Minutes, hours or days, such as `15m`, as seconds."""
@@ -27,10 +25,11 @@ class Window(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  # click's signature
         """Seconds."""
-        found = re.fullmatch("([1-9][0-9]{0,3})([mhd])", str(value))
-        if found is None:
+        from tfo_mcp.application.telemetry_queries import WINDOW, seconds_of
+
+        if re.fullmatch(WINDOW, str(value)) is None:
             self.fail(f"{value!r} is not a number of minutes, hours or days, such as 15m, 6h or 7d", param, ctx)
-        return int(found[1]) * _SECONDS[found[2]]
+        return seconds_of(str(value))
 
 
 def with_recordings(config: Path | None, work: Callable[[RecorderReader, str], Coroutine[Any, Any, None]]) -> None:

@@ -14,6 +14,7 @@ from tfo_mcp.domain.catalog import ConversationSummary
 from tfo_mcp.domain.conversation_record import ConversationState
 from tfo_mcp.domain.fork import Fork
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolMode, ToolResult
+from tfo_mcp.infrastructure.tools.shapes import COUNT, TEXT, TEXT_OR_NULL, arguments_of, object_of
 
 _LARGEST_LIST: Final = 50
 _LARGEST_PAGE: Final = 200
@@ -114,34 +115,22 @@ def _changing_tools() -> list[Tool]:
 # --- what they take and give -------------------------------------------------------------------------
 
 _ID: Mapping[str, Any] = {"type": "string", "description": "Which conversation."}
-_TEXT: Mapping[str, Any] = {"type": "string"}
-_COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
 _COUNT_OR_NULL: Mapping[str, Any] = {"type": ["integer", "null"], "minimum": 0}
-_TEXT_OR_NULL: Mapping[str, Any] = {"type": ["string", "null"]}
 _STATES = [state.value for state in ConversationState]
 
 
-def _object(properties: Mapping[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
+_USAGE = object_of(dict.fromkeys(("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"), COUNT))
 
-
-def _arguments(properties: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-
-
-_USAGE = _object(dict.fromkeys(("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"), _COUNT))
-
-_SUMMARY = _object(
+_SUMMARY = object_of(
     {
-        "conversation_id": _TEXT,
+        "conversation_id": TEXT,
         "title": {"type": "string", "description": "The beginning of the first message."},
         "state": {"type": "string", "enum": _STATES},
-        "model": _TEXT,
-        "created_at": _TEXT,
-        "updated_at": _TEXT,
-        "messages": _COUNT,
-        "turns": _COUNT,
+        "model": TEXT,
+        "created_at": TEXT,
+        "updated_at": TEXT,
+        "messages": COUNT,
+        "turns": COUNT,
         "requests": {"type": "integer", "minimum": 0, "description": "Requests to Claude."},
         "unknown_requests": {"type": "integer", "minimum": 0, "description": "Those whose usage is not known."},
         "usage": _USAGE,
@@ -150,25 +139,25 @@ _SUMMARY = _object(
     }
 )
 
-_MESSAGE = _object(
+_MESSAGE = object_of(
     {
-        "position": _COUNT,
+        "position": COUNT,
         "role": {"type": "string", "enum": ["user", "assistant"]},
-        "created_at": _TEXT,
+        "created_at": TEXT,
         "content": {
             "type": "array",
             "description": "Blocks as in Claude's API; what is cut says truncated and its whole size in bytes.",
-            "items": {"type": "object", "properties": {"type": _TEXT}, "required": ["type"]},
+            "items": {"type": "object", "properties": {"type": TEXT}, "required": ["type"]},
         },
-        "omitted_blocks": _COUNT,
-        "model": _TEXT_OR_NULL,
-        "stop_reason": _TEXT_OR_NULL,
+        "omitted_blocks": COUNT,
+        "model": TEXT_OR_NULL,
+        "stop_reason": TEXT_OR_NULL,
         "usage": {"anyOf": [_USAGE, {"type": "null"}]},
     },
     optional=("omitted_blocks", "model", "stop_reason", "usage"),
 )
 
-_LIST_INPUT = _arguments(
+_LIST_INPUT = arguments_of(
     {
         "query": {"type": "string", "description": "Words to search for. Left out: all.", "maxLength": 500},
         "state": {"type": "string", "description": "Only those in this state.", "enum": _STATES},
@@ -176,9 +165,9 @@ _LIST_INPUT = _arguments(
         "limit": {"type": "integer", "description": "Conversations at most.", "minimum": 1, "maximum": _LARGEST_LIST},
     }
 )
-_LIST_OUTPUT = _object({"conversations": {"type": "array", "items": _SUMMARY}, "next_cursor": _TEXT_OR_NULL})
+_LIST_OUTPUT = object_of({"conversations": {"type": "array", "items": _SUMMARY}, "next_cursor": TEXT_OR_NULL})
 
-_GET_INPUT = _arguments(
+_GET_INPUT = arguments_of(
     {
         "conversation_id": _ID,
         "start": {
@@ -190,7 +179,7 @@ _GET_INPUT = _arguments(
     },
     required=("conversation_id",),
 )
-_GET_OUTPUT = _object(
+_GET_OUTPUT = object_of(
     {
         "conversation": _SUMMARY,
         "system_prompt": {"type": ["string", "null"], "description": "Its beginning."},
@@ -199,7 +188,7 @@ _GET_OUTPUT = _object(
     }
 )
 
-_FORK_INPUT = _arguments(
+_FORK_INPUT = arguments_of(
     {
         "conversation_id": _ID,
         "from_message": {
@@ -210,12 +199,12 @@ _FORK_INPUT = _arguments(
     },
     required=("conversation_id",),
 )
-_FORK_OUTPUT = _object(
-    {"conversation_id": _TEXT, "forked_from": _TEXT, "forked_at": _COUNT, "messages": _COUNT, "model": _TEXT}
+_FORK_OUTPUT = object_of(
+    {"conversation_id": TEXT, "forked_from": TEXT, "forked_at": COUNT, "messages": COUNT, "model": TEXT}
 )
 
-_CLOSE_INPUT = _arguments({"conversation_id": _ID}, required=("conversation_id",))
-_CLOSE_OUTPUT = _object({"conversation_id": _TEXT, "state": {"type": "string", "enum": _STATES}})
+_CLOSE_INPUT = arguments_of({"conversation_id": _ID}, required=("conversation_id",))
+_CLOSE_OUTPUT = object_of({"conversation_id": TEXT, "state": {"type": "string", "enum": _STATES}})
 
 
 # --- what they do ------------------------------------------------------------------------------------

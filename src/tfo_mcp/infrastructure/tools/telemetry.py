@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from tfo_mcp.application.telemetry_queries import (
+    WINDOW,
     ExplainFailure,
     Failure,
     FindSlowCalls,
@@ -15,10 +17,12 @@ from tfo_mcp.application.telemetry_queries import (
     QueryTelemetry,
     SummarizeTelemetry,
     Summary,
+    seconds_of,
 )
 from tfo_mcp.application.telemetry_views import call_view, failure_view, span_within, summary_view
 from tfo_mcp.domain.recorded import QueryAnswer, RecordedSpan, TraceExcerpt
 from tfo_mcp.domain.tool import Tool, ToolAnnotations, ToolContext, ToolFunction, ToolMode, ToolResult
+from tfo_mcp.infrastructure.tools.shapes import COUNT, TEXT, TEXT_OR_NULL, arguments_of, object_of
 from tfo_mcp.infrastructure.tools.telemetry_text import (
     failure_text,
     slow_calls_text,
@@ -27,7 +31,6 @@ from tfo_mcp.infrastructure.tools.telemetry_text import (
     trace_text,
 )
 
-_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
 _DEFAULT_WINDOW: Final = "1h"
 _LARGEST: Final = 200
 """Items that one call may ask for."""
@@ -45,18 +48,6 @@ def telemetry_tools(*, max_page_bytes: int) -> list[Tool]:
     """
     room = max_page_bytes // 2
 
-    async def summarize(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
-        return await _summarize(arguments, context, room)
-
-    async def slow_calls(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
-        return await _slow_calls(arguments, context, room)
-
-    async def explain(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
-        return await _explain(arguments, context, room)
-
-    async def get_trace(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
-        return await _get_trace(arguments, context, room)
-
     return [
         _tool(
             "telemetry_summary",
@@ -65,7 +56,7 @@ def telemetry_tools(*, max_page_bytes: int) -> list[Tool]:
             "server recorded them. Begin here when asked how it is doing.",
             _SUMMARY_INPUT,
             _SUMMARY_OUTPUT,
-            summarize,
+            partial(_summarize, room=room),
         ),
         _tool(
             "slow_calls",
@@ -73,7 +64,7 @@ def telemetry_tools(*, max_page_bytes: int) -> list[Tool]:
             "The slowest calls of a window of time, each with the trace_id for get_trace.",
             _SLOW_INPUT,
             _SLOW_OUTPUT,
-            slow_calls,
+            partial(_slow_calls, room=room),
         ),
         _tool(
             "explain_failure",
@@ -82,7 +73,7 @@ def telemetry_tools(*, max_page_bytes: int) -> list[Tool]:
             "cause, the ids of the requests to Claude, and what has changed since it last worked.",
             _EXPLAIN_INPUT,
             _EXPLAIN_OUTPUT,
-            explain,
+            partial(_explain, room=room),
         ),
         _tool(
             "get_trace",
@@ -90,7 +81,7 @@ def telemetry_tools(*, max_page_bytes: int) -> list[Tool]:
             "All operations of one trace in order: requests, tools, requests to Claude, and what libraries traced.",
             _TRACE_INPUT,
             _TRACE_OUTPUT,
-            get_trace,
+            partial(_get_trace, room=room),
         ),
         _tool(
             "query_telemetry",
@@ -137,17 +128,14 @@ _QUERY_DESCRIPTION: Final = (
     "output_tokens, cache_read_tokens, cache_write_tokens), which reach further back."
 )
 
-_TEXT: Mapping[str, Any] = {"type": "string"}
 _NUMBER: Mapping[str, Any] = {"type": "number"}
-_COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
-_TEXT_OR_NULL: Mapping[str, Any] = {"type": ["string", "null"]}
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 _NEXT: Mapping[str, Any] = {"type": ["integer", "null"], "description": "The start of the next page; null at the end."}
 
 _WINDOW: Mapping[str, Any] = {
     "type": "string",
     "description": f"How far back: minutes, hours or days, such as 15m, 6h or 7d. Left out: {_DEFAULT_WINDOW}.",
-    "pattern": "^[1-9][0-9]{0,3}[mhd]$",
+    "pattern": f"^{WINDOW}$",
 }
 _START: Mapping[str, Any] = {
     "type": "integer",
@@ -163,35 +151,26 @@ def _limit(what: str) -> Mapping[str, Any]:
     return {"type": "integer", "description": f"{what} at most.", "minimum": 1, "maximum": _LARGEST}
 
 
-def _arguments(properties: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-
-
-def _object(properties: Mapping[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
-
-
-_SUMMARY_INPUT = _arguments({"window": _WINDOW, "start": _START})
-_SUMMARY_OUTPUT = _object(
+_SUMMARY_INPUT = arguments_of({"window": _WINDOW, "start": _START})
+_SUMMARY_OUTPUT = object_of(
     {
-        "since": _TEXT,
-        "until": _TEXT,
+        "since": TEXT,
+        "until": TEXT,
         "operations": {
             "type": "array",
-            "items": _object(
+            "items": object_of(
                 {
                     "kind": {"type": "string", "enum": ["request", "tool", "claude"]},
                     "name": {"type": "string", "description": "The method, the tool or the model."},
-                    "calls": _COUNT,
-                    "errors": _COUNT,
-                    "cancelled": _COUNT,
+                    "calls": COUNT,
+                    "errors": COUNT,
+                    "cancelled": COUNT,
                     "p50_ms": _NUMBER,
                     "p95_ms": _NUMBER,
                     "p99_ms": _NUMBER,
                     "longest_ms": _NUMBER,
-                    "errors_by_type": {"type": "object", "additionalProperties": _COUNT},
-                    "tokens": _object(dict.fromkeys(("input", "output", "cache_read", "cache_write"), _COUNT)),
+                    "errors_by_type": {"type": "object", "additionalProperties": COUNT},
+                    "tokens": object_of(dict.fromkeys(("input", "output", "cache_read", "cache_write"), COUNT)),
                 },
                 optional=("tokens",),
             ),
@@ -200,34 +179,34 @@ _SUMMARY_OUTPUT = _object(
     }
 )
 
-_CALL = _object(
+_CALL = object_of(
     {
-        "trace_id": _TEXT,
-        "span_id": _TEXT,
-        "name": _TEXT,
-        "tool": _TEXT_OR_NULL,
-        "started_at": _TEXT,
+        "trace_id": TEXT,
+        "span_id": TEXT,
+        "name": TEXT,
+        "tool": TEXT_OR_NULL,
+        "started_at": TEXT,
         "duration_ms": _NUMBER,
-        "outcome": _TEXT,
-        "error_type": _TEXT_OR_NULL,
+        "outcome": TEXT,
+        "error_type": TEXT_OR_NULL,
     }
 )
-_SLOW_INPUT = _arguments({"window": _WINDOW, "tool": _TOOL, "start": _START, "limit": _limit("Calls")})
-_SLOW_OUTPUT = _object({"calls": {"type": "array", "items": _CALL}, "next_start": _NEXT})
+_SLOW_INPUT = arguments_of({"window": _WINDOW, "tool": _TOOL, "start": _START, "limit": _limit("Calls")})
+_SLOW_OUTPUT = object_of({"calls": {"type": "array", "items": _CALL}, "next_start": _NEXT})
 
-_EXPLAIN_INPUT = _arguments({"trace_id": _TRACE, "tool": _TOOL})
-_EXPLAIN_OUTPUT = _object(
+_EXPLAIN_INPUT = arguments_of({"trace_id": _TRACE, "tool": _TOOL})
+_EXPLAIN_OUTPUT = object_of(
     {
         "call": _ANY_OBJECT,
-        "stage": _TEXT,
+        "stage": TEXT,
         "cause": _ANY_OBJECT,
-        "meaning": _TEXT_OR_NULL,
+        "meaning": TEXT_OR_NULL,
         "claude_attempts": {"type": "array", "items": _ANY_OBJECT},
-        "claude_attempts_left_out": {**_COUNT, "description": "Those before."},
-        "last_worked_at": _TEXT_OR_NULL,
-        "failed_since": _COUNT,
+        "claude_attempts_left_out": {**COUNT, "description": "Those before."},
+        "last_worked_at": TEXT_OR_NULL,
+        "failed_since": COUNT,
         "server_restarted_since": {"type": "boolean"},
-        "changed_since": {"type": "array", "items": _object({"what": _TEXT, "from": True, "to": True})},
+        "changed_since": {"type": "array", "items": object_of({"what": TEXT, "from": True, "to": True})},
     },
     optional=(
         "call",
@@ -243,16 +222,18 @@ _EXPLAIN_OUTPUT = _object(
     ),
 )
 
-_TRACE_INPUT = _arguments({"trace_id": _TRACE, "start": _START, "limit": _limit("Operations")}, required=("trace_id",))
-_TRACE_OUTPUT = _object({"spans": {"type": "array", "items": _ANY_OBJECT}, "total": _COUNT, "next_start": _NEXT})
+_TRACE_INPUT = arguments_of(
+    {"trace_id": _TRACE, "start": _START, "limit": _limit("Operations")}, required=("trace_id",)
+)
+_TRACE_OUTPUT = object_of({"spans": {"type": "array", "items": _ANY_OBJECT}, "total": COUNT, "next_start": _NEXT})
 
-_QUERY_INPUT = _arguments(
+_QUERY_INPUT = arguments_of(
     {"sql": {"type": "string", "description": "One SELECT.", "maxLength": 20_000}, "limit": _limit("Rows")},
     required=("sql",),
 )
-_QUERY_OUTPUT = _object(
+_QUERY_OUTPUT = object_of(
     {
-        "columns": {"type": "array", "items": _TEXT},
+        "columns": {"type": "array", "items": TEXT},
         "rows": {"type": "array", "items": {"type": "array"}},
         "complete": {"type": "boolean", "description": "False where there are more rows: use LIMIT and OFFSET."},
     }
@@ -264,8 +245,7 @@ _QUERY_OUTPUT = _object(
 
 def _window(arguments: Mapping[str, Any]) -> float:
     """Seconds."""
-    said: str = arguments.get("window", _DEFAULT_WINDOW)
-    return int(said[:-1]) * _SECONDS[said[-1]]
+    return seconds_of(arguments.get("window", _DEFAULT_WINDOW))
 
 
 async def _summarize(arguments: Mapping[str, Any], context: ToolContext, room: int) -> ToolResult:
